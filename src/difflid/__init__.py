@@ -1,0 +1,37 @@
+"""Remove haze, fog and smoke veil from photographs, instructed by a frozen diffusion model (DiffLI2D).
+
+>>> from difflid import Dehazer
+>>> dehazer = Dehazer.from_pretrained()  # doctest: +SKIP
+>>> clear = dehazer("photo.jpg")  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from difflid.errors import ConfigError, DataError, DifflidError, ImageError, MissingExtra, ModelError
+
+if TYPE_CHECKING:
+    from difflid.dehazer import Dehazer, Restoration
+
+__version__ = version("difflid")
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Dehazer",
+    "DifflidError",
+    "ImageError",
+    "MissingExtra",
+    "ModelError",
+    "Restoration",
+    "__version__",
+]
+
+_LAZY = {"Dehazer": "difflid.dehazer", "Restoration": "difflid.dehazer"}  # they import torch: only when asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'difflid' has no attribute {name!r}")

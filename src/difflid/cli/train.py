@@ -1,0 +1,28 @@
+"""``difflid train``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting of CONFIG.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+def train(config: Path, overrides: tuple[str, ...], dry_run: bool, threads: int | None) -> None:
+    """Train a dehazing network by the recipe CONFIG; the same command resumes."""
+    import torch
+
+    from difflid.cli.logs import show_log
+    from difflid.training.config import dump_config, read_config
+    from difflid.training.restoration import RestorationTrainingConfig, train_restoration
+
+    resolved = read_config(RestorationTrainingConfig, config, overrides)
+    if dry_run:
+        click.echo(dump_config(resolved))
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    show_log()
+    click.echo(f"model: {train_restoration(resolved)}")

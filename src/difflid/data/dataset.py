@@ -1,0 +1,129 @@
+"""Training samples for the dehazing network: a crop, and the guide of the whole picture it comes from."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
+from difflid.errors import DataError
+
+__all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
+
+SMALLEST_CROP = 96  # pixels of the photograph; smaller ones are magnified to the size of the crop
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded clear photograph."""
+
+    name: str
+    clear: Image.Image
+    depth: NDArray[np.float32] | None  # (h, w) in [0, 1], 0 near, 1 far
+
+
+class HazyBatch(NamedTuple):
+    """B crops; pictures are RGB in [0, 1]."""
+
+    hazy: Tensor  # (B, 3, c, c)
+    clear: Tensor  # (B, 3, c, c)
+    transmission: Tensor  # (B, 1, c, c)
+    airlight: Tensor  # (B, 3)
+    guide: Tensor  # (B, 3, S, S) the whole hazy picture
+    window: Tensor  # (B, 4) top, left of the crop; height, width of the picture
+
+
+def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]:
+    """Decode photographs and, where there is one of the same stem, their depth map (8 bit grey, 255 far)."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda path: _load_photo(path, depth_folder), files))
+
+
+def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
+    depth_file = next(iter(depth_folder.glob(f"{path.stem}.*")), None) if depth_folder else None
+    try:
+        clear = Image.open(path).convert("RGB")
+        depth = None if depth_file is None else np.asarray(Image.open(depth_file).convert("L"), np.float32) / 255
+    except OSError as error:
+        raise DataError(f"cannot read the photograph {path} or its depth: {error}") from error
+    return Photo(path.stem, clear, depth)
+
+
+@dataclass(frozen=True)
+class HazyCrops(Dataset[HazyBatch]):
+    """Item ``step``: a batch of crops with fresh haze, a function of (seed, step)."""
+
+    photos: Sequence[Photo]
+    guide_size: int
+    crop: int
+    batch: int
+    seed: int
+
+    def __getitem__(self, step: int) -> HazyBatch:
+        rng = np.random.default_rng((self.seed, step))
+        samples = [self._sample(rng) for _ in range(self.batch)]
+        return HazyBatch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)))
+
+    def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+        photo = self.photos[rng.integers(len(self.photos))]
+        clear, depth = photo.clear, photo.depth
+        if rng.random() < 0.5:
+            clear = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            depth = None if depth is None else np.ascontiguousarray(depth[:, ::-1])
+        haze = draw_haze(depth, rng)
+        camera = draw_camera(haze, rng)
+        gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
+        box = self._box(clear.size, rng)
+        crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
+        guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
+        hazy, transmission = render(crop, haze, box)
+        hazy_guide, _ = render(guide, haze)
+        return (
+            _channels_first(photograph(hazy, camera, rng)),
+            _channels_first(crop),
+            transmission[None],
+            haze.airlight,
+            _channels_first((hazy_guide * np.float32(camera.exposure)).clip(0, 1)),
+            self._window(clear.size, box),
+        )
+
+    def _box(self, size: tuple[int, int], rng: np.random.Generator) -> Box:
+        """Draw a square part of the picture, from a detail to all of its shorter side, as shares."""
+        width, height = size
+        side = min(np.exp(rng.uniform(np.log(min(SMALLEST_CROP, *size)), np.log(min(size)))), *size)
+        left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+        return left / width, top / height, (left + side) / width, (top + side) / height
+
+    def _window(self, size: tuple[int, int], box: Box) -> NDArray[np.float32]:
+        """Where the crop lies, in pixels of a picture magnified as the crop is."""
+        width, height = self.crop / (box[2] - box[0]), self.crop / (box[3] - box[1])
+        return np.array([box[1] * height, box[0] * width, height, width], np.float32)
+
+
+def _part(picture: Image.Image, side: int, box: Box, filter_: Image.Resampling) -> NDArray[np.float32]:
+    """Resize a part of a picture to a square, ``(side, side, 3)`` in [0, 1]."""
+    pixels = tuple(share * extent for share, extent in zip(box, picture.size * 2, strict=True))
+    part = picture.resize((side, side), filter_, box=pixels)  # type: ignore[arg-type]
+    return np.asarray(part, np.float32) / 255
+
+
+def _channels_first(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
+
+
+def hazy_version(
+    photo: Photo, rng: np.random.Generator, *, clear_share: float = 0.2
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Haze]:
+    """Render fresh haze on a whole photograph: hazy and clear ``(H, W, 3)`` in [0, 1], and the haze drawn."""
+    haze = draw_haze(photo.depth, rng, clear_share=clear_share)
+    clear = np.asarray(photo.clear, np.float32) / 255
+    hazy, _ = render(clear, haze)
+    return photograph(hazy, draw_camera(haze, rng), rng), clear, haze

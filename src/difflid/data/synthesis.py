@@ -1,0 +1,163 @@
+"""Haze for clear photographs: a scene of haze is drawn at random, then rendered on the picture or any part of it.
+
+The scattering model I = J t + A (1 - t) with t = exp(-optical depth) (Koschmieder; Narasimhan & Nayar 2002). The
+optical depth mixes relative depth, gradients and smooth random fields, because depth estimated from one picture is
+only plausible and real haze is patchy. Densities range from none to nearly blank.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["Box", "Camera", "Haze", "draw_camera", "draw_haze", "photograph", "render", "resample"]
+
+Array = NDArray[np.float32]
+Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
+
+FIELD = 96  # side of the map of optical depth where there is no depth map
+LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
+
+
+@dataclass(frozen=True)
+class Haze:
+    """A scene of haze over a whole picture."""
+
+    optical_depth: Array  # (h, w) >= 0, at any resolution, spanning the picture
+    airlight: Array  # (3,) RGB in [0, 1]
+    linear: bool  # mixed in linear light rather than in sRGB values
+
+    @property
+    def present(self) -> bool:
+        """False for a picture that stays clear."""
+        return bool(self.optical_depth.max() > 0)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a camera does to a hazy picture."""
+
+    exposure: float  # factor on the sRGB values
+    noise: float  # standard deviation of the sensor noise
+    jpeg: int | None  # quality, or none
+
+
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.2) -> Haze:
+    """Draw the haze of one picture.
+
+    Args:
+        depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
+        rng: the only source of randomness.
+        clear_share: how often there is no haze at all.
+    """
+    airlight = _draw_airlight(rng)
+    linear = bool(rng.random() < 0.2)
+    shape = (FIELD, FIELD) if depth is None else depth.shape
+    kind = rng.choice(["clear", "scene", "blank"], p=[clear_share, 0.88 - clear_share, 0.12])
+    if kind == "clear":
+        return Haze(np.zeros(shape, np.float32), airlight, linear)
+    if kind == "blank":
+        optical = np.exp(rng.uniform(np.log(0.9), np.log(3.5))) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
+    else:
+        optical = _scene(depth, shape, rng)
+    return Haze(np.clip(optical, 0, LARGEST_OPTICAL_DEPTH).astype(np.float32), airlight, linear)
+
+
+def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """Optical depth that grows into the scene."""
+    distance = _gradient(shape, rng) if depth is None or rng.random() < 0.15 else _reshape(depth, rng)
+    near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0  # haze in front of the nearest thing
+    density = np.exp(rng.uniform(np.log(0.2), np.log(3.5)))
+    optical = density * (near + (1 - near) * distance)
+    return optical * _patches(shape, rng, spread=rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else optical
+
+
+def _reshape(depth: Array, rng: np.random.Generator) -> Array:
+    """Relative depth says which is nearer, not how much: bend it at random."""
+    return np.asarray(depth ** np.exp(rng.uniform(np.log(0.5), np.log(2.0))), np.float32)
+
+
+def _gradient(shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """A ramp, nearly always thicker towards the top."""
+    rows, columns = np.meshgrid(np.linspace(1, 0, shape[0]), np.linspace(-0.5, 0.5, shape[1]), indexing="ij")
+    ramp = rows + rng.normal(0, 0.3) * columns
+    ramp = (ramp - ramp.min()) / (np.ptp(ramp) + 1e-6)
+    return np.asarray(ramp ** np.exp(rng.uniform(-1, 1)), np.float32)
+
+
+def _patches(shape: tuple[int, int], rng: np.random.Generator, *, spread: float) -> Array:
+    """A smooth positive random field around 1, of coarse and finer blobs."""
+    field = np.zeros(shape, np.float32)
+    for cells, weight in ((2, 1.0), (4, 0.7), (8, 0.35)):
+        field += weight * resample(rng.standard_normal((cells, cells)).astype(np.float32), (shape[1], shape[0]))
+    return np.asarray(np.exp(spread * field / (field.std() + 1e-6)), np.float32)
+
+
+def _draw_airlight(rng: np.random.Generator) -> Array:
+    """Mostly bright and grey; sometimes bluish or warm, sometimes dim."""
+    level = rng.uniform(0.6, 1.0) if rng.random() < 0.88 else rng.uniform(0.35, 0.6)
+    tint = rng.choice(["grey", "blue", "warm"], p=[0.55, 0.3, 0.15])
+    slope = {"grey": 0.0, "blue": rng.uniform(0.02, 0.12), "warm": -rng.uniform(0.02, 0.12)}[tint]
+    colour = level * np.array([1 - slope, 1 - slope / 3, 1 + slope / 2]) + rng.normal(0, 0.008, 3)
+    return np.clip(colour, 0, 1).astype(np.float32)
+
+
+def draw_camera(haze: Haze, rng: np.random.Generator) -> Camera:
+    """Draw what the camera does; nothing where there is no haze, so that clear pictures stay exactly as they are."""
+    exposure = rng.uniform(0.9, 1.08) if rng.random() < 0.3 else 1.0
+    noise = rng.uniform(0.0, 0.015) if rng.random() < 0.4 else 0.0
+    jpeg = int(rng.integers(70, 97)) if rng.random() < 0.4 else None
+    return Camera(exposure, noise, jpeg) if haze.present else Camera(1.0, 0.0, None)
+
+
+def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Array]:
+    """Put the part of the haze that lies in ``box`` on that part of the picture.
+
+    Args:
+        clear: ``(h, w, 3)`` sRGB in [0, 1], the part of the picture.
+        haze: of the whole picture.
+        box: where the part lies in the picture.
+
+    Returns:
+        hazy ``(h, w, 3)`` and transmission ``(h, w)``.
+    """
+    optical = resample(haze.optical_depth, (clear.shape[1], clear.shape[0]), box)
+    transmission = np.exp(-np.maximum(optical, 0))
+    t = transmission[..., None]
+    if haze.linear and haze.present:
+        return _to_srgb(_to_linear(clear) * t + _to_linear(haze.airlight) * (1 - t)), transmission
+    return clear * t + haze.airlight * (1 - t), transmission
+
+
+def photograph(hazy: Array, camera: Camera, rng: np.random.Generator) -> Array:
+    """Take the picture: exposure, sensor noise, JPEG; ``(h, w, 3)`` in [0, 1]."""
+    if camera.exposure != 1:
+        hazy = hazy * np.float32(camera.exposure)
+    if camera.noise:
+        hazy = hazy + np.float32(camera.noise) * rng.standard_normal(hazy.shape, np.float32)
+    hazy = hazy.clip(0, 1)
+    return hazy if camera.jpeg is None else _jpeg(hazy, camera.jpeg)
+
+
+def resample(field: Array, size: tuple[int, int], box: Box = (0, 0, 1, 1)) -> Array:
+    """Bilinearly resample the part of ``field`` in ``box`` to ``size`` = (width, height)."""
+    height, width = field.shape
+    pixels = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+    return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BILINEAR, box=pixels))
+
+
+def _jpeg(picture: Array, quality: int) -> Array:
+    stream = io.BytesIO()
+    Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(stream, "JPEG", quality=quality)
+    return np.asarray(Image.open(stream), np.float32) / 255
+
+
+def _to_linear(srgb: Array) -> Array:
+    """IEC 61966-2-1."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def _to_srgb(linear: Array) -> Array:
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)

@@ -1,0 +1,69 @@
+"""Synthetic hazy/clear pairs as files, to look at or to train other methods on."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from difflid.data.dataset import hazy_version, load_photos
+from difflid.data.photos import photo_files
+from difflid.errors import DataError
+
+__all__ = ["write_pairs", "write_sheet"]
+
+CELL = 200  # height of a picture on the contact sheet, in pixels
+PAIRS_PER_ROW = 3
+
+
+def write_pairs(photos: Path, output: Path, *, depth: Path | None, count: int, seed: int) -> list[str]:
+    """Write ``count`` hazy versions of each photograph as ``output/{hazy,clear}/STEM_INDEX.png``.
+
+    The haze of a file depends on the seed, the photograph's place in the sorted folder and the index, so the same
+    command writes the same files.
+
+    Returns:
+        the names of the pairs.
+
+    Raises:
+        DataError: a photograph cannot be read, or a file cannot be written.
+    """
+    names = []
+    for place, file in enumerate(photo_files(photos)):
+        (photo,) = load_photos([file], depth)
+        for index in range(count):
+            hazy, clear, _ = hazy_version(photo, np.random.default_rng((seed, place, index)), clear_share=0.0)
+            names.append(f"{photo.name}_{index}.png")
+            _write(hazy, output / "hazy" / names[-1])
+            _write(clear, output / "clear" / names[-1])
+    return names
+
+
+def write_sheet(pairs: Path, names: Sequence[str], sheet: Path) -> None:
+    """Write a contact sheet of pairs, hazy beside clear."""
+    rows = -(-len(names) // PAIRS_PER_ROW)
+    width = CELL * 4 // 3
+    canvas = Image.new("RGB", (2 * width * min(len(names), PAIRS_PER_ROW), rows * CELL))
+    for index, name in enumerate(names):
+        row, column = divmod(index, PAIRS_PER_ROW)
+        for side, folder in enumerate(("hazy", "clear")):
+            with Image.open(pairs / folder / name) as picture:
+                canvas.paste(picture.resize((width, CELL)), ((2 * column + side) * width, row * CELL))
+    _save(canvas, sheet)
+
+
+def _write(picture: NDArray[np.float32], path: Path) -> None:
+    _save(Image.fromarray(np.round(picture * 255).astype(np.uint8)), path)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(temporary, "JPEG" if path.suffix.lower() in {".jpg", ".jpeg"} else "PNG", quality=88)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error}") from error

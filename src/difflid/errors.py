@@ -1,0 +1,30 @@
+"""Everything difflid raises on purpose. Each message says what was expected, what came and what to do."""
+
+__all__ = ["ConfigError", "DataError", "DifflidError", "ImageError", "MissingExtra", "ModelError"]
+
+
+class DifflidError(Exception):
+    """Base of all errors raised by difflid."""
+
+
+class ImageError(DifflidError):
+    """A picture cannot be read, decoded or written."""
+
+
+class ModelError(DifflidError):
+    """A model or prior folder is missing, damaged, or does not fit what it is combined with."""
+
+
+class ConfigError(DifflidError):
+    """A configuration has an unknown key or an illegal value."""
+
+
+class DataError(DifflidError):
+    """A data set is missing, empty, or its files do not match each other."""
+
+
+class MissingExtra(DifflidError):
+    """An optional dependency is needed; the message is the exact line that installs it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'difflid[{extra}]'")

@@ -1,0 +1,124 @@
+"""What can be evaluated: a trained model, a classical method, an external program, or the hazy picture as it is."""
+
+import hashlib
+import shlex
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from torch import Tensor
+
+from difflid import haze, image
+from difflid.data.pairs import load_photo
+from difflid.errors import ConfigError, DataError, ModelError
+
+__all__ = ["BASELINES", "Method", "as_picture", "command_method", "method", "model_method", "open_methods"]
+
+Restore = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named way from a hazy picture (1, 3, H, W) in [0, 1] to a clear one of the same shape."""
+
+    name: str
+    restore: Restore
+    transmission: Restore | None = None  # (1, 3, H, W) -> (1, 1, H, W), for the pictures of a report
+    weights_sha256: Mapping[str, str] = field(default_factory=dict)  # file in the model's folder -> digest
+
+
+def _dark_transmission(hazy: Tensor) -> Tensor:
+    return haze.dark_transmission(hazy, haze.estimate_airlight(hazy))
+
+
+BASELINES: Mapping[str, Method] = {
+    baseline.name: baseline
+    for baseline in (
+        Method("hazy", lambda hazy: hazy),
+        Method("dark-channel", haze.dark_channel_dehaze, _dark_transmission),
+        Method("colour-attenuation", haze.colour_attenuation_dehaze, haze.attenuation_transmission),
+    )
+}
+
+
+def method(name: str) -> Method:
+    """Give a baseline by its name, else the model of this name or folder.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    return BASELINES.get(name) or model_method(name)
+
+
+def open_methods(names: Sequence[str]) -> list[Method]:
+    """Give several methods; those of one name are called as they were asked for."""
+    methods = [method(name) for name in names]
+    count = Counter(each.name for each in methods)
+    return [
+        replace(each, name=name) if count[each.name] > 1 else each for each, name in zip(methods, names, strict=True)
+    ]
+
+
+def model_method(name_or_folder: str | Path) -> Method:
+    """Evaluate a trained model, with automatic tiles and full strength."""
+    from difflid.dehazer import Dehazer, Restoration
+    from difflid.zoo import find_model
+
+    folder = find_model(name_or_folder)
+    dehazer = Dehazer.from_pretrained(folder)
+
+    def restore(hazy: Tensor) -> Restoration:
+        return dehazer.restore(hazy, dehazer.encode(hazy))
+
+    digests = {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
+    name = folder.resolve().name
+    return Method(name, lambda hazy: restore(hazy).clear, lambda hazy: restore(hazy).transmission, digests)
+
+
+def command_method(command: str, name: str = "command") -> Method:
+    """Evaluate another program: ``{in}`` and ``{out}`` in ``command`` become PNG files, without a shell.
+
+    Raises:
+        ConfigError: the command lacks {in} or {out}, or its quotes do not close.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"cannot split the command {command!r} into words: {error}") from error
+    if not all(any(place in word for word in words) for place in ("{in}", "{out}")):
+        raise ConfigError(f"the command must name {{in}} and {{out}}, got {command!r}")
+    return Method(name, lambda hazy: _run(words, hazy))
+
+
+def as_picture(tensor: Tensor) -> image.Picture:
+    """Make an 8-bit picture of (1, 3, H, W) in [0, 1]."""
+    return image.from_samples(np.rint(image.to_pixels(tensor.clamp(0, 1)) * 255).astype(np.uint8), "RGB")
+
+
+def _run(words: list[str], hazy: Tensor) -> Tensor:
+    with TemporaryDirectory(prefix="difflid-") as folder:
+        source, result = Path(folder, "in.png"), Path(folder, "out.png")
+        image.save(as_picture(hazy), source)
+        _call([word.replace("{in}", str(source)).replace("{out}", str(result)) for word in words])
+        try:
+            return load_photo(result)
+        except DataError as error:
+            raise ModelError(f"the command {words[0]} wrote no readable PNG to {{out}}: {error}") from error
+
+
+def _call(words: list[str]) -> None:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise ModelError(f"cannot run {words[0]}: {error}") from error
+    if done.returncode:
+        raise ModelError(f"{words[0]} ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,127 @@
+"""Measures of a restored picture where nobody knows what the clear one looks like.
+
+``e``, ``r`` and ``sigma`` are those of Hautiere, Tarel, Aubert, Dumont, "Blind contrast enhancement assessment by
+gradient ratioing at visible edges", Image Analysis & Stereology 2008. They compare with the hazy picture and reward
+contrast, wanted or not: read them together, and beside the pictures. An edge is visible where its contrast is over 5 %
+by Kohler, "A segmentation system based on thresholding", 1981. Here the windows of 7 x 7 pixels that share a threshold
+tile the picture (the authors' program lets them overlap), so values compare with each other, not with published ones.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from difflid.haze import LUMA, dark_channel
+
+__all__ = ["MEASURES", "no_reference", "visible_edges"]
+
+MEASURES = ("e", "r", "sigma", "dark_channel", "contrast", "saturation")
+WINDOW = 7  # pixels
+LEAST_CONTRAST = 0.05
+LEVELS = 255
+
+
+def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
+    """Measure one restored picture against the hazy one, both (1, 3, H, W) in [0, 1].
+
+    Returns:
+        ``e``: new visible edges per visible edge of the hazy picture; ``r``: geometric mean of the gain in gradient
+        at visible edges; ``sigma``: share of pixels that became black or white; and of the restored picture alone the
+        mean of its dark channel, the standard deviation of its luma and its mean HSV saturation, all in [0, 1].
+
+    >>> hazy = torch.rand(1, 3, 20, 30)
+    >>> measures = no_reference(hazy, hazy)
+    >>> measures["e"], measures["r"], measures["sigma"]
+    (0.0, 1.0, 0.0)
+    """
+    before, after = _levels(hazy), _levels(restored)
+    edges_before, edges_after = visible_edges(before), visible_edges(after)
+    count_before = int(edges_before.sum())
+    burnt = _burnt(after) & ~_burnt(before)
+    return {
+        "e": (int(edges_after.sum()) - count_before) / max(count_before, 1),
+        "r": _gradient_gain(before, after, edges_after),
+        "sigma": burnt.double().mean().item(),
+        "dark_channel": dark_channel(restored).double().mean().item(),
+        "contrast": (after / LEVELS).std(correction=0).item(),
+        "saturation": _saturation(restored).double().mean().item(),
+    }
+
+
+def visible_edges(levels: Tensor) -> Tensor:
+    """Mark the pixels that differ visibly from their right or lower neighbour.
+
+    A threshold s separates neighbours with min <= s < max, and its contrast is the mean over them of
+    min(|s - a| / max(s, a), |s - b| / max(s, b)). In each window the threshold of most contrast is taken; what it
+    separates is an edge if twice its contrast is over 5 %.
+
+    Args:
+        levels: grey picture with whole values in [0, 255], (H, W).
+
+    Returns:
+        bool, (H, W).
+    """
+    low, high = _neighbours(levels)  # (windows, 2, 49)
+    best = torch.zeros(low.shape[0], dtype=torch.float64)
+    threshold = torch.full_like(best, -1)
+    for level in range(int(levels.min()), int(levels.max())):
+        contrast = _contrast(low, high, level)
+        better = contrast > best
+        best, threshold = torch.where(better, contrast, best), threshold.masked_fill(better, level)
+    chosen = threshold.view(-1, 1, 1)
+    edge = (low <= chosen) & (chosen < high) & (2 * best > LEAST_CONTRAST).view(-1, 1, 1)
+    return _untile(edge.any(dim=1), levels.shape[0], levels.shape[1])
+
+
+def _contrast(low: Tensor, high: Tensor, level: int) -> Tensor:
+    separated = (low <= level) & (level < high)
+    each = torch.minimum((level - low) / max(level, 1), (high - level) / high.clamp(min=1))
+    return torch.where(separated, each, 0).sum(dim=(1, 2)) / separated.sum(dim=(1, 2)).clamp(min=1)
+
+
+def _neighbours(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and higher value of each pixel and its right, and its lower, neighbour, by windows: (windows, 2, 49)."""
+    right = torch.cat([levels[:, 1:], levels[:, -1:]], dim=1)
+    below = torch.cat([levels[1:], levels[-1:]])
+    pairs = torch.stack([torch.stack([levels, levels]), torch.stack([right, below])])  # (2, 2, H, W)
+    return _tile(pairs.amin(dim=0)), _tile(pairs.amax(dim=0))
+
+
+def _tile(values: Tensor) -> Tensor:
+    height, width = values.shape[1:]
+    padded = F.pad(values, (0, -width % WINDOW, 0, -height % WINDOW))
+    return F.unfold(padded.unsqueeze(1), WINDOW, stride=WINDOW).permute(2, 0, 1)
+
+
+def _untile(windows: Tensor, height: int, width: int) -> Tensor:
+    size = (height + -height % WINDOW, width + -width % WINDOW)
+    whole = F.fold(windows.double().t().unsqueeze(0), size, WINDOW, stride=WINDOW)
+    return whole[0, 0, :height, :width] > 0
+
+
+def _levels(image: Tensor) -> Tensor:
+    weights = torch.tensor(LUMA, dtype=torch.float64).view(3, 1, 1)
+    return ((image[0].double() * weights).sum(dim=0) * LEVELS).round()
+
+
+def _burnt(levels: Tensor) -> Tensor:
+    return (levels == 0) | (levels == LEVELS)
+
+
+def _gradient_gain(before: Tensor, after: Tensor, edges: Tensor) -> float:
+    """Geometric mean of the ratio of Sobel gradients at ``edges``, where both are above 0; 1 without any."""
+    old, new = _gradient(before), _gradient(after)
+    counted = edges & (old > 0) & (new > 0)
+    return (new[counted] / old[counted]).log().mean().exp().item() if counted.any() else 1.0
+
+
+def _gradient(levels: Tensor) -> Tensor:
+    sobel = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]], dtype=torch.float64)
+    padded = F.pad(levels.view(1, 1, *levels.shape), (1, 1, 1, 1), mode="replicate")
+    along = F.conv2d(padded, torch.stack([sobel, sobel.t()]).unsqueeze(1))
+    return torch.hypot(along[0, 0], along[0, 1])
+
+
+def _saturation(image: Tensor) -> Tensor:
+    highest = image.amax(dim=1)
+    return (highest - image.amin(dim=1)) / highest.clamp(min=1e-6)

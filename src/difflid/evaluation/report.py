@@ -1,0 +1,172 @@
+"""An evaluation as one HTML file that needs nothing else: tables, plots, and the best and worst pictures."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from difflid import image
+from difflid.evaluation.baselines import Method, as_picture
+from difflid.evaluation.plots import COLOURS, gain_plot, legend, mean_plot
+from difflid.evaluation.results import Results, Row, SetInfo, Summary, described, heading, shown, write_text
+from difflid.evaluation.run import EvaluationSet, load_case, restored
+
+__all__ = ["write_report"]
+
+CASES = 2  # pictures shown from each end of a set's order
+LONGEST_SIDE = 640  # pixels, of the embedded pictures
+ORDER = {"pairs": "psnr", "clear": "psnr", "hazy": "r"}  # the score that says which pictures are the ends
+ENDS = {
+    "pairs": ("lowest PSNR", "highest PSNR"),
+    "clear": ("most changed", "least changed"),
+    "hazy": ("least contrast gained", "most contrast gained"),
+}
+MARK = ' class="best"'
+BETTER: Mapping[str, Callable[[Iterable[float]], float]] = {"psnr": max, "ssim": max, "gain": max, "ciede2000": min}
+KIND_NOTES = {
+    "pairs": "hazy and clear",
+    "clear": "photographs without haze: how much is changed that should be left alone",
+    "hazy": "no clear picture known: measures without reference",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture of a set, to be shown with what every method made of it."""
+
+    test_set: EvaluationSet
+    picture: str
+    why: str
+
+
+def write_report(results: Results, methods: Sequence[Method], sets: Sequence[EvaluationSet], path: Path) -> None:
+    """Write the report; the methods run once more on the few pictures that are shown."""
+    cases = [case for test_set in sets for case in _cases(results, test_set)]
+    names = [method.name for method in methods]
+    page = Template(files("difflid.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
+    content = {
+        "title": escape(f"Evaluation of {', '.join(names)}"),
+        "subtitle": escape(_subtitle(results)),
+        "summary": "".join(_summary_table(results, each) for each in results.sets),
+        "plots": legend(names) + mean_plot(results, "psnr") + gain_plot(results) + mean_plot(results, "e"),
+        "cases": "".join(_case_html(case, results, methods) for case in cases),
+        "rows": "".join(_rows_table(results, each) for each in results.sets),
+        "protocol": _definitions(results),
+    }
+    write_text(path, page.substitute(content))
+
+
+def _subtitle(results: Results) -> str:
+    pictures = sum(each.pictures for each in results.sets)
+    return f"{len(results.sets)} set(s), {pictures} pictures, protocol {results.protocol.name}"
+
+
+def _cases(results: Results, test_set: EvaluationSet) -> list[Case]:
+    """Choose the ends of the order by the first method that does something."""
+    names = [method.name for method in results.methods]
+    focus = next((name for name in names if name != "hazy"), names[0])
+    score = ORDER[test_set.kind]
+    rows = sorted(results.of(focus, test_set.name), key=lambda row: row.scores[score])
+    count = min(CASES, (len(rows) + 1) // 2)
+    low, high = (f"{end} by {focus}" for end in ENDS[test_set.kind])
+    highest = rows[max(count, len(rows) - count) :][::-1]
+    chosen = [(row, low) for row in rows[:count]] + [(row, high) for row in highest]
+    return [Case(test_set, row.picture, why) for row, why in chosen]
+
+
+def _summary_table(results: Results, info: SetInfo) -> str:
+    summaries = [results.summary(method.name, info.name) for method in results.methods]
+    names = list(summaries[0].scores)
+    best = {name: BETTER[name](each.scores[name] for each in summaries) for name in names if name in BETTER}
+    heads = "".join(f"<th>{heading(name)}</th>" for name in names)
+    body = "".join(_summary_row(each, index, best) for index, each in enumerate(summaries))
+    notes = "".join(f"<li>{escape(described(each))}</li>" for each in results.differences if each.set == info.name)
+    return (
+        f"<h3>{escape(info.name)} <small>{info.pictures} pictures, {KIND_NOTES[info.kind]}</small></h3>"
+        f'<div class="scroll"><table><thead><tr><th>method</th>{heads}<th>s/MP</th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
+    )
+
+
+def _summary_row(summary: Summary, index: int, best: Mapping[str, float]) -> str:
+    cells = "".join(
+        f"<td{MARK if best.get(name) == value else ''}>{shown(name, value)}</td>"
+        for name, value in summary.scores.items()
+    )
+    name = f'<th scope="row"><i class="c{index % COLOURS}"></i>{escape(summary.method)}</th>'
+    return f"<tr>{name}{cells}<td>{summary.seconds_per_megapixel:.2f}</td></tr>"
+
+
+def _rows_table(results: Results, info: SetInfo) -> str:
+    rows = [row for method in results.methods for row in results.of(method.name, info.name)]
+    names = list(rows[0].scores)
+    heads = "".join(f"<th><button>{text}</button></th>" for text in ["picture", "method", *map(heading, names), "size"])
+    body = "".join(_row_html(row, names) for row in rows)
+    return (
+        f"<details><summary>{escape(info.name)} <small>{len(rows)} rows</small></summary>"
+        f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></details>"
+    )
+
+
+def _row_html(row: Row, names: Sequence[str]) -> str:
+    cells = "".join(f'<td data-v="{row.scores[name]!r}">{shown(name, row.scores[name])}</td>' for name in names)
+    size = f'<td data-v="{row.width * row.height}">{row.width} x {row.height}</td>'
+    return f'<tr><th scope="row">{escape(row.picture)}</th><td class="text">{escape(row.method)}</td>{cells}{size}</tr>'
+
+
+def _case_html(case: Case, results: Results, methods: Sequence[Method]) -> str:
+    pair = next(pair for pair in case.test_set.pairs if pair.name == case.picture)
+    hazy, clear = load_case(case.test_set, pair)
+    ratio = f"{hazy.shape[3]} / {hazy.shape[2]}"
+    figures = [_figure(case, results, method, hazy) for method in methods if method.name != "hazy"]
+    if case.test_set.kind == "pairs":
+        view = f'<div class="view"><img alt="clear" src="{_embedded(clear)}"></div>'
+        figures.append(f"<figure>{view}<figcaption><span><b>clear</b></span></figcaption></figure>")
+    return (
+        f'<article class="case" style="--ratio:{ratio};--hazy:url({_embedded(hazy)})">'
+        f"<h3>{escape(case.picture)} <small>{escape(case.test_set.name)}: {escape(case.why)}</small></h3>"
+        '<label class="cut">hazy<input type="range" min="0" max="100" value="50" aria-label="before and after">'
+        f'restored</label><div class="figures">{"".join(figures)}</div></article>'
+    )
+
+
+def _figure(case: Case, results: Results, method: Method, hazy: Tensor) -> str:
+    row = next(row for row in results.of(method.name, case.test_set.name) if row.picture == case.picture)
+    score = ORDER[case.test_set.kind]
+    source = _embedded(restored(method, hazy, results.protocol))
+    veil = ""
+    if method.transmission:
+        veiling = _embedded(method.transmission(hazy).cpu())
+        veil = f'<div class="view map"><img alt="transmission" src="{veiling}"></div>'
+    unit = " dB" if score == "psnr" else ""
+    return (
+        f'<figure><div class="view slide"><img alt="{escape(method.name)}" src="{source}">'
+        '<div class="before"></div></div>'
+        f"<figcaption>{veil}<span><b>{escape(method.name)}</b><br>{heading(score)} "
+        f"{shown(score, row.scores[score])}{unit}{'<br>left: transmission' if veil else ''}</span>"
+        "</figcaption></figure>"
+    )
+
+
+def _embedded(tensor: Tensor) -> str:
+    """Give a picture (1, 1 or 3, H, W) as a data URL of a JPEG whose longer side is at most 640 pixels."""
+    height, width = tensor.shape[2:]
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = F.interpolate(tensor.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    jpeg = image.encode(as_picture(small.expand(-1, 3, -1, -1)), "JPEG")
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+
+
+def _definitions(results: Results) -> str:
+    facts = {key.replace("_", " "): value for key, value in results.protocol.described().items()}
+    facts |= {f"version of {name}": value for name, value in results.versions.items()}
+    facts |= {f"weights of {each.name}": each.weights_sha256 for each in results.methods if each.weights_sha256}
+    return "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())

@@ -1,0 +1,160 @@
+"""Files, encoded bytes and PIL images to pictures.
+
+The EXIF orientation of a file is applied to its pixels. A PIL image is taken as it stands: what it shows is its size.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from difflid.errors import ImageError
+from difflid.image.deep import is_deep, read_deep, stored_as
+from difflid.image.metadata import descriptive_tags, take_orientation, turn_upright
+from difflid.image.picture import Picture, Samples, from_samples
+
+__all__ = ["MAX_PIXELS", "load"]
+
+MAX_PIXELS = 400_000_000  # larger pictures are refused before they are decoded
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
+_EXIF_MARK = b"Exif\0\0"
+_pillow = RLock()
+
+
+def load(source: str | Path | bytes | Image.Image) -> Picture:
+    """Decode a file, encoded bytes or a PIL image: JPEG, PNG, TIFF, WebP or BMP, grey or colour, 8 or 16 bit.
+
+    Palette pictures become RGB, with alpha where they have transparency; one-bit pictures become grey.
+
+    Raises:
+        ImageError: it is missing, not a picture, damaged, animated, too large, or in a mode that would lose something.
+    """
+    name = str(source) if isinstance(source, str | Path) else "the picture"
+    try:
+        with _own_limit():
+            return _from_pil(source) if isinstance(source, Image.Image) else _decode(_read(source))
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {name}: not a picture (expected {', '.join(_FORMATS)})") from None
+    except ImageError as error:
+        raise ImageError(f"cannot read {name}: {error}") from error
+    except Exception as error:  # Pillow raises anything on damaged files
+        raise ImageError(f"cannot read {name}: damaged ({str(error) or type(error).__name__})") from error
+
+
+@contextmanager
+def _own_limit() -> Iterator[None]:
+    """Suspend Pillow's process-wide limit, which warns and refuses far below `MAX_PIXELS`."""
+    with _pillow:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _read(source: str | Path | bytes) -> bytes:
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except IsADirectoryError:
+        raise ImageError("it is a folder, expected a picture") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(getattr(error, "strerror", None) or str(error)) from error
+    if not data:
+        raise ImageError("it is empty (0 bytes)")
+    return data
+
+
+def _decode(data: bytes) -> Picture:
+    image = Image.open(BytesIO(data), formats=_FORMATS)
+    _check(image)
+    encoding, key = _encoding(image, data), image.info.get("transparency")
+    samples, mode = read_deep(data, stored_as(image)) if is_deep(image) else _samples(image)
+    samples, mode = _with_key_alpha(samples, mode, key)
+    orientation, exif = take_orientation(_exif(image))
+    return from_samples(
+        turn_upright(samples, orientation),
+        mode,
+        format="JPEG" if image.format == "MPO" else image.format,
+        exif=exif,
+        icc=image.info.get("icc_profile") or b"",
+        encoding=encoding,
+    )
+
+
+def _from_pil(image: Image.Image) -> Picture:
+    _check(image)
+    samples, mode = _with_key_alpha(*_samples(image), image.info.get("transparency"))
+    exif = _without_mark(image.info.get("exif"))
+    return from_samples(samples, mode, format=image.format, exif=exif, icc=image.info.get("icc_profile") or b"")
+
+
+def _check(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{image.width}x{image.height} is more than {MAX_PIXELS // 10**6} megapixels; resize it first")
+    if stored_as(image) == "I;12":
+        raise ImageError("12-bit samples are not supported: convert it to 8 or 16 bit")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # the further frames of an MPO are views of the same picture
+        raise ImageError(f"it holds {frames} pictures (pages or an animation), expected one; extract them first")
+
+
+def _samples(image: Image.Image) -> tuple[Samples, str]:
+    """Decode to ``(H, W, C)``, uint8 or uint16, and say the mode."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)[..., None], "L"
+    if image.mode not in _MODES:
+        raise ImageError(f"mode {image.mode} is not supported: convert it to 8 or 16 bit grey, RGB, RGBA or CMYK")
+    return np.atleast_3d(np.asarray(image)), image.mode
+
+
+def _with_key_alpha(samples: Samples, mode: str, key: Any) -> tuple[Samples, str]:
+    """Make alpha of the one grey or colour that a PNG declares transparent."""
+    if mode not in ("L", "RGB") or not isinstance(key, int | tuple):
+        return samples, mode
+    visible = (samples != np.asarray(key)).any(axis=-1, keepdims=True)
+    alpha = visible.astype(samples.dtype) * np.iinfo(samples.dtype).max
+    return np.concatenate([samples, alpha], axis=-1), f"{mode}A"
+
+
+def _exif(image: Image.Image) -> bytes:
+    if image.format != "TIFF":
+        return _without_mark(image.info.get("exif"))
+    tags = descriptive_tags(image.getexif())
+    return _without_mark(tags.tobytes()) if tags else b""
+
+
+def _without_mark(exif: bytes | None) -> bytes:
+    return (exif or b"").removeprefix(_EXIF_MARK)
+
+
+def _encoding(image: Image.Image, data: bytes) -> dict[str, Any]:
+    match image.format:
+        case "JPEG" | "MPO":
+            return {"subsampling": JpegImagePlugin.get_sampling(image)}
+        case "WEBP":
+            return {"lossless": _is_lossless_webp(data), "exact": True}  # exact: also under full transparency
+    return {}
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Walk the RIFF chunks to the one that holds the pixels."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8L"
+        position += 8 + size + size % 2
+    return False

@@ -1,0 +1,64 @@
+"""EXIF blocks: which way is up, and the tags that describe a picture whatever file holds it.
+
+Source: CIPA DC-008 (Exif 2.32), section 4.5 (TIFF structure of the block) and 4.6.4 (orientation).
+"""
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from difflid.image.picture import Samples
+
+__all__ = ["descriptive_tags", "take_orientation", "turn_upright"]
+
+_ORIENTATION = 0x0112
+_SHORT = 3  # type of an unsigned 16-bit entry
+# ImageDescription, Make, Model, resolution (3), Software, DateTime, Artist, Copyright, the Exif and GPS directories
+_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 0x8769, 0x8825}
+
+_UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
+    2: lambda samples: samples[:, ::-1],
+    3: lambda samples: samples[::-1, ::-1],
+    4: lambda samples: samples[::-1],
+    5: lambda samples: samples.swapaxes(0, 1),
+    6: lambda samples: np.rot90(samples, -1),
+    7: lambda samples: np.rot90(samples, 2).swapaxes(0, 1),
+    8: lambda samples: np.rot90(samples),
+}
+
+
+def turn_upright(samples: Samples, orientation: int) -> Samples:
+    """Turn samples ``(H, W, C)`` the way the EXIF orientation says."""
+    return np.ascontiguousarray(_UPRIGHT[orientation](samples)) if orientation in _UPRIGHT else samples
+
+
+def take_orientation(exif: bytes) -> tuple[int, bytes]:
+    """Return the orientation, and the block with orientation 1 and without thumbnail (it would show the old picture).
+
+    All other bytes stay where they are, so that maker notes remain readable. A damaged block is returned as it is.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1, exif
+    upright, orientation = bytearray(exif), 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        end = start + 2 + 12 * count
+        for entry in range(start + 2, end, 12):
+            if struct.unpack_from(f"{order}HH", exif, entry) == (_ORIENTATION, _SHORT):
+                (orientation,) = struct.unpack_from(f"{order}H", exif, entry + 8)
+                struct.pack_into(f"{order}H", upright, entry + 8, 1)
+        struct.pack_into(f"{order}I", upright, end, 0)
+    except struct.error:
+        return 1, exif
+    return orientation, bytes(upright)
+
+
+def descriptive_tags(exif: Image.Exif) -> Image.Exif:
+    """Drop the tags that say how a TIFF file stores its pixels; the others hold for any file."""
+    for tag in set(exif) - _DESCRIPTIVE:
+        del exif[tag]
+    return exif

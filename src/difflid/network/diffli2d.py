@@ -1,0 +1,190 @@
+"""The dehazing network: a local U-shape that the latents of a frozen prior instruct.
+
+Two parts. What is computed once per picture, at the size of the guide: :meth:`DiffLI2D.condition` turns the latents
+and the guide into a :class:`Condition`. What is computed per tile: :meth:`DiffLI2D.look`, convolutions
+only, which meets the picture as a whole through the condition alone.
+
+Source: DiffLI2D (arXiv 2509.20091), section 3; head and guide branch are ours (see docs/method.md).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from difflid.network.blocks import ContentIntegration, HazeEnhancement, LocalBlock, Modulation, sample_at
+from difflid.network.head import CHANNELS, Scattering, read_head
+
+__all__ = ["Condition", "DiffLI2D", "DiffLI2DConfig", "LevelConfig"]
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """One resolution of the U-shape."""
+
+    width: int  # channels
+    encoder_blocks: int  # local blocks on the way down; unused on the last level
+    decoder_blocks: int  # local blocks on the way up; the middle on the last level
+    heads: int = 0  # heads of the Content Integration Module; 0: none on this level
+
+
+@dataclass(frozen=True)
+class DiffLI2DConfig:
+    """What is needed to build the network."""
+
+    latent_channels: int  # channels of the prior's latents
+    latent_reduction: int  # guide pixels per latent cell, a power of two
+    levels: tuple[LevelConfig, ...]  # from half resolution downwards
+    guide_width: int = 32  # channels of the guide branch at its finest level; doubled on each level, up to 4x
+    guide_blocks: int = 1  # local blocks per level of the guide branch, each way
+    guide_middle: int = 4  # local blocks where the guide branch meets the latents
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is known of a picture as a whole; computed once, used by every tile."""
+
+    modulations: tuple[Modulation, ...]  # of HAE, per level
+    keys_values: tuple[Tensor | None, ...]  # of CIM, per level
+    gain: Tensor  # (B, 1, S, S) coarse haze gain, before the softplus
+    airlight: Tensor  # (B, 3) airlight, before the sigmoid
+
+
+class GuideBranch(nn.Module):
+    """Bring the latents from their grid to the guide's, along what the guide shows: a small U-shape.
+
+    ``(B, 3, S, S)`` guide and latents ``(B, C, S/r, S/r)`` -> features ``(B, guide_width, S, S)`` and the airlight.
+    """
+
+    def __init__(self, config: DiffLI2DConfig) -> None:
+        super().__init__()
+        depth = config.latent_reduction.bit_length()  # levels from the guide's size down to the latents'
+        widths = [min(2**level, 4) * config.guide_width for level in range(depth)]
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
+        self.middle = _blocks(widths[-1], config.guide_middle)
+        self.airlight = nn.Linear(widths[-1], 3)
+        self.up = nn.ModuleList(_upsample(b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
+
+    def forward(self, guide: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(guide)
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle(x + self.latents(torch.cat((content, haze), dim=1)))  # (B, 4 W, S/r, S/r)
+        airlight = self.airlight(x.mean(dim=(2, 3)))
+        for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
+            x = blocks(up(x) + skip)
+        return x, airlight  # (B, W, S, S), (B, 3)
+
+
+class Level(nn.Module):
+    """One resolution of the U-shape: local blocks instructed by the haze and, where it has heads, the content."""
+
+    def __init__(self, level: LevelConfig, blocks: int, config: DiffLI2DConfig) -> None:
+        super().__init__()
+        self.hae = HazeEnhancement(level.width, config.guide_width)
+        self.cim = ContentIntegration(level.width, config.latent_channels, level.heads) if level.heads else None
+        self.blocks = _blocks(level.width, blocks)
+
+    def forward(
+        self, x: Tensor, modulation: Modulation, keys_values: Tensor | None, window: Tensor, stride: int
+    ) -> Tensor:
+        x = self.hae(x, modulation, window, stride)
+        if self.cim is not None and keys_values is not None:
+            x = self.cim(x, keys_values)
+        x: Tensor = self.blocks(x)
+        return x
+
+
+class DiffLI2D(nn.Module):
+    """See the module. Pictures are RGB in [0, 1]; their sides must be multiples of :attr:`stride`."""
+
+    def __init__(self, config: DiffLI2DConfig) -> None:
+        super().__init__()
+        self.config = config
+        levels = config.levels
+        widths = [level.width for level in levels]
+        self.guide = GuideBranch(config)
+        self.coarse_gain = nn.Conv2d(config.guide_width, 1, 1)
+        self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, widths[0], 3, padding=1))
+        self.encoder = nn.ModuleList(_blocks(level.width, level.encoder_blocks) for level in levels[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(_upsample(b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(Level(level, level.decoder_blocks, config) for level in levels)
+        self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * CHANNELS, 3, padding=1), nn.PixelShuffle(2))
+        nn.init.zeros_(self.head[0].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head[0].bias)  # type: ignore[arg-type]
+
+    @property
+    def stride(self) -> int:
+        """Picture pixels per pixel of the coarsest level; sides and tile origins are multiples of it."""
+        return 2 ** len(self.config.levels)
+
+    @property
+    def reach(self) -> int:
+        """How far away, in pixels, the picture can influence a result: the halo that makes tiles exact."""
+        reach = 2 + 2  # 3x3 convolutions of stem and head, at half resolution
+        for index, level in enumerate(self.config.levels):
+            encoder = level.encoder_blocks if index < len(self.config.levels) - 1 else 0
+            reach += 2 * (encoder + level.decoder_blocks) * 2 ** (index + 1)
+        return reach + self.stride  # blocks are aligned to the stride
+
+    def condition(self, guide: Tensor, content: Tensor, haze: Tensor) -> Condition:
+        """Say what is known of the whole picture.
+
+        Args:
+            guide: ``(B, 3, S, S)`` in [0, 1], the picture at the prior's size.
+            content: latent at the small time-step, ``(B, C, S/r, S/r)``.
+            haze: latent at the large time-step, same shape.
+        """
+        features, airlight = self.guide(guide, content, haze)
+        return Condition(
+            modulations=tuple(level.hae.modulation(features) for level in self.decoder),
+            keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self.decoder),
+            gain=self.coarse_gain(features),
+            airlight=airlight,
+        )
+
+    def look(self, image: Tensor, window: Tensor, condition: Condition) -> Scattering:
+        """See the haze in a window of a picture.
+
+        Args:
+            image: the window, ``(B, 3, h, w)`` in [0, 1], h and w multiples of :attr:`stride`.
+            window: ``(B, 4)``: its top and left, and the picture's height and width, in pixels.
+            condition: of the whole picture.
+        """
+        x = self.stem(image)  # (B, W0, h/2, w/2)
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = down(x)
+        for index in reversed(range(len(self.decoder))):
+            if index < len(skips):
+                x = self.up[index](x) + skips[index]
+            modulation, keys_values = condition.modulations[index], condition.keys_values[index]
+            x = self.decoder[index](x, modulation, keys_values, window, 2 ** (index + 1))
+        height, width = image.shape[2:]
+        coarse = sample_at(condition.gain, window, (height, width), 1)  # (B, 1, h, w)
+        whole = F.pad(condition.airlight, (0, 3))[:, :, None, None].expand(-1, -1, height, width)
+        return read_head(self.head(x).float() + torch.cat((coarse.float(), whole.float()), dim=1))
+
+    def forward(self, image: Tensor, window: Tensor, guide: Tensor, content: Tensor, haze: Tensor) -> Scattering:
+        """See the haze in one window per picture: :meth:`condition`, then :meth:`look`."""
+        return self.look(image, window, self.condition(guide, content, haze))
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(LocalBlock(width) for _ in range(count)))
+
+
+def _upsample(from_width: int, to_width: int) -> nn.Sequential:
+    """Double the resolution: ``(B, from, h, w)`` -> ``(B, to, 2h, 2w)``."""
+    return nn.Sequential(nn.Conv2d(from_width, 4 * to_width, 1), nn.PixelShuffle(2))

@@ -1,0 +1,48 @@
+"""The scattering head: haze obeys I = J t + A (1 - t), so the network predicts physics and the picture follows.
+
+With the haze gain g = 1 / t - 1 the clear picture is J = I + g (I - A) + (1 - t) r. Where g = 0 there is no haze
+and the picture is left as it is, residual included.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["CHANNELS", "Scattering", "read_head", "restore"]
+
+CHANNELS = 7  # of the network's last layer: gain 1, airlight 3, residual 3
+LARGEST_GAIN = 60.0  # transmission never falls below 1 / 61
+LARGEST_RESIDUAL = 0.5
+
+
+@dataclass(frozen=True)
+class Scattering:
+    """What the network saw in a picture."""
+
+    transmission: Tensor  # (B, 1, H, W) in (0, 1]
+    airlight: Tensor  # (B, 3, H, W) in [0, 1]
+    residual: Tensor  # (B, 3, H, W) in [-0.5, 0.5]
+
+
+def read_head(features: Tensor) -> Scattering:
+    """Turn the last layer's ``(B, 7, H, W)`` into physical quantities, float32."""
+    gain, airlight, residual = features.float().split((1, 3, 3), dim=1)
+    transmission = 1 / (1 + F.softplus(gain).clamp(max=LARGEST_GAIN))
+    return Scattering(transmission, torch.sigmoid(airlight), LARGEST_RESIDUAL * torch.tanh(residual))
+
+
+def restore(image: Tensor, seen: Scattering, strength: float = 1.0) -> Tensor:
+    """Remove the haze that was seen, with transmission ``t ** strength``; not clamped to [0, 1].
+
+    Args:
+        image: hazy RGB ``(B, 3, H, W)`` in [0, 1].
+        seen: what the network saw in it.
+        strength: 1 removes all haze, 0 leaves the picture untouched, -1 adds the same haze once more.
+    """
+    if strength == 0:
+        return image
+    transmission = seen.transmission**strength
+    detail = (1 - transmission) * seen.residual if strength > 0 else 0.0
+    return image + (1 / transmission - 1) * (image - seen.airlight) + detail

@@ -1,0 +1,99 @@
+"""Configurations: dataclasses read from TOML, with overrides, where an unknown key is an error."""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from difflid.errors import ConfigError
+
+__all__ = ["LoopConfig", "dump_config", "read_config"]
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast to train; shared by the prior and the dehazing network."""
+
+    run: str  # folder of the run: checkpoint, resolved configuration, stats.jsonl
+    images: int  # length of the training, in images
+    batch: int = 16  # images per step
+    rate: float = 4e-4  # peak learning rate of AdamW
+    rate_end: float = 0.0  # learning rate at the end of the cosine, as a share of the peak
+    warmup: int = 1_000  # images over which the rate rises to its peak
+    weight_decay: float = 1e-2  # of AdamW
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.03  # half-life of the weight average, as a share of the images seen so far
+    seed: int = 0  # of weights, data order and noise
+    device: str = "cpu"  # where torch computes
+    bfloat16: bool = True  # mixed precision
+    compile: bool = False  # torch.compile the network
+    workers: int = 1  # processes that prepare batches; 0: in the training process
+    checkpoint_every: int = 4_000  # images between checkpoints
+    validate_every: int = 8_000  # images between validations
+
+
+def read_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file into the dataclass ``kind``; each override is ``key=value`` or ``table.key=value``.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, a key is unknown or missing, or a value has the wrong type.
+    """
+    try:
+        tree = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    for override in overrides:
+        _apply(tree, override)
+    return _build(kind, tree, "")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"an override is key=value, got {override!r}")
+    *tables, name = key.strip().split(".")
+    for table in tables:
+        tree = tree.setdefault(table, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{key!r}: {table!r} is a value, not a table")
+    try:
+        tree[name] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[name] = text  # a bare word is a string
+
+
+def _build(kind: type[Config], tree: Mapping[str, Any], where: str) -> Config:
+    types = get_type_hints(kind)
+    unknown = [key for key in tree if key not in types]
+    if unknown:
+        closest = difflib.get_close_matches(unknown[0], types, n=1)
+        hint = f"; did you mean {where}{closest[0]}?" if closest else f"; known: {', '.join(types)}"
+        raise ConfigError(f"unknown key {where}{unknown[0]}{hint}")
+    values = {key: _convert(types[key], value, f"{where}{key}") for key, value in tree.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"configuration {where or 'file'}: {error}") from error
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is a table of settings, got {value!r}")
+        return _build(kind, value, f"{where}.")  # type: ignore[arg-type]
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in (bool, float, int, str) and type(value) is not kind:
+        raise ConfigError(f"{where} must be of type {kind.__name__}, got {value!r}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def dump_config(config: Any) -> str:
+    """Write a resolved configuration as JSON, for people and for the run folder."""
+    return json.dumps(dataclasses.asdict(config), indent=2)

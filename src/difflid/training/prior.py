@@ -1,0 +1,117 @@
+"""Training a prior: a DDPM that predicts the noise in diffused clear photographs (Ho et al. 2020, algorithm 1)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from difflid.data.photos import load_squares, photo_files, split_photos
+from difflid.prior import UNetPrior, UNetPriorConfig, add_noise, alpha_bars, build_unet, fixed_noise
+from difflid.prior.latents import TIMESTEPS
+from difflid.training.config import LoopConfig
+from difflid.training.loop import train, write_resolved
+
+__all__ = ["PriorObjective", "PriorTrainingConfig", "train_prior"]
+
+VALIDATION_TIMESTEPS = (50, 100, 300, 500)
+
+
+@dataclass(frozen=True)
+class PriorTrainingConfig:
+    """A recipe for a prior."""
+
+    photos: str  # folder of clear photographs
+    guide_size: int  # side of the square guide in pixels
+    loop: LoopConfig
+    unet: dict[str, Any] = field(default_factory=dict)  # arguments of diffusers.UNet2DModel
+    crop: float = 0.66  # smallest side of a training crop, as a share of the photograph's
+
+
+@dataclass(frozen=True)
+class DiffusedPhotos(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Item ``step``: a batch of random crops in [-1, 1], their noise and their time-steps."""
+
+    squares: Tensor  # (N, 3, L, L) uint8
+    size: int
+    smallest: int
+    batch: int
+    seed: int
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, step))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        crops = torch.cat([self._crop(rng) for _ in range(self.batch)])
+        noise = torch.randn(crops.shape, generator=generator)
+        return crops, noise, torch.randint(TIMESTEPS, (self.batch,), generator=generator)
+
+    def _crop(self, rng: np.random.Generator) -> Tensor:
+        square = self.squares[rng.integers(len(self.squares))]
+        height, width = rng.integers(self.smallest, square.shape[-1] + 1, 2)
+        top, left = (rng.integers(square.shape[-1] - side + 1) for side in (height, width))
+        crop = square[None, :, top : top + height, left : left + width].float()
+        crop = F.interpolate(crop, size=(self.size, self.size), mode="bilinear", antialias=True)
+        return (crop.flip(-1) if rng.random() < 0.5 else crop) / 127.5 - 1
+
+
+class PriorObjective:
+    """Epsilon prediction with the mean squared error, over all time-steps alike."""
+
+    def __init__(self, config: PriorTrainingConfig) -> None:
+        self.config = config
+        self.model: nn.Module = build_unet(config.unet)
+        self._alpha_bars = alpha_bars().float()
+        self._largest = round(config.guide_size / config.crop)
+        train_files, validation_files = split_photos(photo_files(Path(config.photos)))
+        self._train = load_squares(train_files, self._largest)
+        self._validation = load_squares(validation_files, config.guide_size)
+
+    def batches(self) -> DiffusedPhotos:
+        """Return the training batches by step."""
+        loop = self.config.loop
+        return DiffusedPhotos(self._train, self.config.guide_size, self.config.guide_size, loop.batch, loop.seed)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Mean squared error of the predicted noise (DDPM eq. 14)."""
+        device = self.config.loop.device
+        x, noise, steps = (tensor.to(device, non_blocking=True) for tensor in batch)
+        alpha_bar = self._alpha_bars.to(device)[steps].view(-1, 1, 1, 1)
+        noisy = add_noise(x, noise, alpha_bar).contiguous(memory_format=torch.channels_last)
+        return F.mse_loss(model(noisy, steps).sample.float(), noise)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """PSNR (dB) of held-out photographs after one denoising step, and of the noisy input, per time-step."""
+        x = (self._validation.float() / 127.5 - 1).to(self.config.loop.device)
+        values = {}
+        for step in VALIDATION_TIMESTEPS:
+            alpha_bar = self._alpha_bars[step]
+            noise = fixed_noise(1, step, tuple(x.shape)).to(x.device)
+            noisy = add_noise(x, noise, alpha_bar)
+            parts = [model(part, torch.full((len(part),), step, device=x.device)).sample for part in noisy.split(32)]
+            denoised = (noisy - (1 - alpha_bar).sqrt() * torch.cat(parts)) / alpha_bar.sqrt()
+            values[f"denoised_{step}"] = _psnr(denoised.clamp(-1, 1), x)
+            values[f"noisy_{step}"] = _psnr((noisy / alpha_bar.sqrt()).clamp(-1, 1), x)
+        return values
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """Write the encoder half as a prior folder."""
+        config = UNetPriorConfig(self.config.guide_size, self.config.unet)
+        UNetPrior.from_unet(model, config).save(folder)  # type: ignore[arg-type]
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    """Mean PSNR per picture of two batches in [-1, 1], in dB."""
+    errors = (a - b).square().mean(dim=(1, 2, 3)) / 4
+    return float((-10 * errors.log10()).mean())
+
+
+def train_prior(config: PriorTrainingConfig) -> Path:
+    """Train a prior, or carry on a run that was cut off; return the prior folder."""
+    write_resolved(config, Path(config.loop.run))
+    torch.manual_seed(config.loop.seed)
+    return train(PriorObjective(config), config.loop)

@@ -1,0 +1,60 @@
+"""What a training run remembers: weights, their moving average, the optimiser and the images seen."""
+
+import copy
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from difflid.errors import ModelError
+
+__all__ = ["TrainingState", "update_average"]
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class TrainingState:
+    """All that changes during training; saved in one file, whole or not at all."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.model = model
+        self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.optimizer = optimizer
+        self.images = 0
+
+    def save(self, run: Path) -> None:
+        """Write the checkpoint of ``run`` under a temporary name, then rename it."""
+        temporary = run / f"{CHECKPOINT}.part"
+        tensors = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
+        torch.save({"images": self.images, **tensors}, temporary)
+        os.replace(temporary, run / CHECKPOINT)
+
+    def resume(self, run: Path) -> bool:
+        """Take up the checkpoint of ``run``; false where there is none.
+
+        Raises:
+            ModelError: the checkpoint is damaged or of another model.
+        """
+        path = run / CHECKPOINT
+        if not path.exists():
+            return False
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            for name in ("model", "average", "optimizer"):
+                getattr(self, name).load_state_dict(saved[name])
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise ModelError(f"cannot resume from {path} (move it away to start again): {error}") from error
+        self.images = saved["images"]
+        return True
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, *, images: int, batch: int, half_life: float) -> None:
+    """Move ``average`` towards ``model``; the half-life is a share of the images seen (EDM2, eq. 121 ff.)."""
+    decay = 0.5 ** (batch / max(half_life * images, 1e-8))
+    for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
+        ours.lerp_(theirs, 1 - decay)
+    for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
+        ours.copy_(theirs)

@@ -1,0 +1,186 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from skimage.data import astronaut
+from tiny import tiny_dehazer
+
+from difflid.cli import main
+from difflid.cli.dehaze import _haze
+from difflid.dehazer import NO_HAZE
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_dehazer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def dehaze(model, tmp_path):
+    for name in ("a.png", "b.jpg"):
+        photo().save(tmp_path / name)
+
+    def run(*arguments, **options):
+        words = ["dehaze", "--model", str(model), "--device", "cpu", *(str(argument) for argument in arguments)]
+        return CliRunner().invoke(main, words, **options)
+
+    return run
+
+
+def photo():
+    return Image.fromarray(astronaut()[:16, :24])
+
+
+def test_a_picture_is_dehazed_beside_itself_and_reported(dehaze, tmp_path):
+    result = dehaze(tmp_path / "b.jpg")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{tmp_path / 'b.jpg'}  24x16  ")
+    assert "haze" in result.stdout
+    with Image.open(tmp_path / "b.dehazed.jpg") as written:
+        assert written.size == (24, 16)
+
+
+def test_all_options_together(dehaze, tmp_path):
+    options = ("--strength", "0", "--tile", "8", "--maps", "--threads", "1", "--overwrite")
+    result = dehaze(tmp_path / "a.png", "-o", tmp_path / "out" / "c.png", *options)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "c.airlight.png",
+        "c.png",
+        "c.transmission.png",
+    ]
+    with Image.open(tmp_path / "out/c.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(photo()))
+
+
+def test_failures_are_told_and_listed_and_the_rest_is_done(dehaze, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    result = dehaze(tmp_path / "bad.jpg", tmp_path / "a.png", tmp_path / "missing.jpg", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("difflid: error: ")
+    assert "bad.jpg" in lines[0]
+    assert "missing.jpg: no such file" in lines[1]
+    assert lines[2].startswith("difflid: 2 of 3 pictures failed: ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_result_that_exists_is_an_error_before_any_work(dehaze, tmp_path):
+    (tmp_path / "out.png").write_bytes(b"precious")
+    result = dehaze(tmp_path / "a.png", "-o", tmp_path / "out.png")
+    assert result.exit_code == 1
+    assert (
+        result.stderr
+        == f"difflid: error: {tmp_path / 'out.png'} exists; choose another output, or ask to overwrite it\n"
+    )
+    assert (tmp_path / "out.png").read_bytes() == b"precious"
+    assert dehaze(tmp_path / "a.png", "-o", tmp_path / "out.png", "--overwrite").exit_code == 0
+
+
+def test_standard_input_and_output(dehaze, tmp_path):
+    result = dehaze("-", input=(tmp_path / "b.jpg").read_bytes())
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("-  24x16  ")
+    with Image.open(io.BytesIO(result.stdout_bytes)) as written:
+        assert (written.format, written.size) == ("JPEG", (24, 16))
+
+
+def test_one_end_may_be_a_file(dehaze, tmp_path):
+    assert dehaze("-", "-o", tmp_path / "c.webp", input=(tmp_path / "b.jpg").read_bytes()).exit_code == 0
+    with Image.open(tmp_path / "c.webp") as written:
+        assert written.format == "WEBP"
+    result = dehaze(tmp_path / "a.png", "-o", "-")
+    with Image.open(io.BytesIO(result.stdout_bytes)) as written:
+        assert written.format == "PNG"
+
+
+def test_bad_bytes_from_standard_input(dehaze):
+    result = dehaze("-", input=b"no picture")
+    assert result.exit_code == 1
+    assert result.stdout_bytes == b""
+    assert result.stderr.startswith("difflid: error: cannot read the picture: not a picture")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.png", "--strength", "3"],
+        ["a.png", "--tile", "-1"],
+        ["a.png", "--threads", "0"],
+        ["a.png", "--nonsense"],
+        ["-", "a.png"],
+        ["-", "--maps"],
+        ["-", "-o", "folder"],
+    ],
+)
+def test_wrong_usage_exits_2(arguments):
+    assert CliRunner().invoke(main, ["dehaze", *arguments], input=b"").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--model", "nowhere", "no model 'nowhere'"), ("--device", "abacus", "no device 'abacus' here: expected one of")],
+)
+def test_what_is_not_there_is_said(dehaze, tmp_path, option, value, message):
+    result = dehaze(tmp_path / "a.png", option, value)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_no_haze_is_said_aloud():
+    assert _haze(NO_HAZE / 2).startswith("no haze found (0.0")
+    assert [_haze(score) for score in (0.1, 0.3, 0.8, 1.0)] == [
+        "light haze (0.10)",
+        "haze (0.30)",
+        "dense haze (0.80)",
+        "dense haze (1.00)",
+    ]
+
+
+def test_interruption_exits_130(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("difflid.cli.info._row", interrupt)
+    assert CliRunner().invoke(main, ["info"]).exit_code == 130
+
+
+def test_info_names_versions_devices_and_models():
+    result = CliRunner().invoke(main, ["info"])
+    assert result.exit_code == 0
+    assert {line.split()[0] for line in result.stdout.splitlines()} >= {
+        "difflid",
+        "torch",
+        "diffusers",
+        "python",
+        "device",
+        "model",
+    }
+
+
+def test_help_lists_every_verb_without_importing_torch():
+    code = (
+        "import sys\n"
+        "from difflid.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'numpy', 'diffusers', 'PIL') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+    for verb in ("dehaze", "train", "prior", "evaluate", "synthesize", "info"):
+        assert f"\n  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["dehaze", "train", "prior", "evaluate", "synthesize", "info"])
+def test_every_verb_explains_itself(verb):
+    result = CliRunner().invoke(main, [verb, "--help"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main {verb}")

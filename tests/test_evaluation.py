@@ -1,0 +1,299 @@
+"""Evaluation end to end on tiny data: scores, sets, methods, files, report and command."""
+
+import csv
+import hashlib
+import json
+import math
+import random
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from scipy import ndimage
+from skimage import metrics as reference
+
+from difflid import evaluation, haze
+from difflid.cli.evaluate import evaluate as command
+from difflid.data.pairs import DATA_SETS
+from difflid.errors import ConfigError, DataError, ModelError
+from difflid.evaluation import BASELINES, PROTOCOLS, EvaluationSet, Method, open_set
+from difflid.evaluation.no_reference import visible_edges
+
+FULL = PROTOCOLS["full"]
+HAZY, DARK, COLOUR = (BASELINES[name] for name in ("hazy", "dark-channel", "colour-attenuation"))
+COPY = f'"{sys.executable}" -c "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])" {{in}} {{out}}'
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(path)
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)) / 255
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Three scenes of different sizes under haze, in a folder whose name needs escaping."""
+    folder = tmp_path / "hills & <b>"
+    for i, name in enumerate(["a", "b", "c<i>"]):
+        clear = np.random.default_rng(i).random((16 + i, 21 - i, 3))
+        write(folder / "clear" / f"{name}.png", clear)
+        write(folder / "hazy" / f"{name}.png", clear * (0.9 - 0.2 * i) + 0.1 + 0.2 * i)
+    return folder
+
+
+def scores(results: evaluation.Results) -> dict[tuple[str, str, str], dict[str, float]]:
+    return {(row.method, row.set, row.picture): row.scores for row in results.rows}
+
+
+def test_scores_are_those_of_the_files(pairs: Path) -> None:
+    row = evaluation.evaluate([HAZY], [open_set(str(pairs))], FULL).rows[1]
+    hazy, clear = read(pairs / "hazy/b.png"), read(pairs / "clear/b.png")
+    expected = reference.peak_signal_noise_ratio(clear, hazy, data_range=1)
+    assert (row.picture, row.width, row.height) == ("b", 20, 17)
+    assert row.scores["psnr"] == pytest.approx(expected, abs=1e-4)
+    assert row.scores["gain"] == 0
+
+
+def test_restored_pictures_are_clamped_and_rounded(pairs: Path) -> None:
+    test_set = open_set(str(pairs))
+    nearly = Method("nearly", lambda hazy: hazy + 0.001)
+    found = [evaluation.evaluate([nearly, HAZY], [test_set], PROTOCOLS[name]) for name in ("full", "unrounded")]
+    assert [row.scores["gain"] == 0 for row in found[0].of("nearly", test_set.name)] == [True] * 3
+    assert found[1].of("nearly", test_set.name)[0].scores["gain"] != 0
+    assert FULL.finished(torch.tensor([-1.0, 2.0, 0.5])).tolist() == pytest.approx([0, 1, 128 / 255])
+
+
+def test_scores_depend_on_neither_order_nor_company(pairs: Path) -> None:
+    whole = open_set(str(pairs))
+    shuffled = list(whole.pairs)
+    random.Random(1).shuffle(shuffled)
+    first = evaluation.evaluate([HAZY, DARK, COLOUR], [whole], FULL)
+    second = evaluation.evaluate([COLOUR, HAZY], [EvaluationSet(whole.name, "pairs", tuple(shuffled))], FULL)
+    assert scores(second) == {key: value for key, value in scores(first).items() if key[0] != "dark-channel"}
+    assert second.summary("hazy", whole.name).scores == first.summary("hazy", whole.name).scores
+    alone = evaluation.evaluate([DARK], [EvaluationSet(whole.name, "pairs", whole.pairs[2:])], FULL)
+    assert scores(alone).items() <= scores(first).items()
+
+
+def test_clear_photographs_are_compared_with_themselves(pairs: Path) -> None:
+    test_set = open_set(f"clear:{pairs / 'clear'}")
+    results = evaluation.evaluate([HAZY, DARK], [test_set], FULL)
+    assert results.summary("hazy", "clear").scores == {"psnr": 60.0, "ssim": 1.0, "ciede2000": 0.0}
+    assert results.summary("dark-channel", "clear").scores["psnr"] < 60
+    assert FULL.psnr_cap == 60
+
+
+def test_hazy_photographs_get_measures_without_reference(pairs: Path) -> None:
+    test_set = open_set(f"hazy:{pairs / 'hazy'}")
+    results = evaluation.evaluate([HAZY, DARK], [test_set], FULL)
+    assert set(results.rows[0].scores) == {"e", "r", "sigma", "dark_channel", "contrast", "saturation"}
+    before, after = (results.summary(name, "hazy").scores for name in ("hazy", "dark-channel"))
+    assert (before["e"], before["r"], before["sigma"]) == (0, 1, 0)
+    assert after["r"] > 1
+    assert after["dark_channel"] < before["dark_channel"]
+    assert results.differences == []
+
+
+def direct_edges(levels: np.ndarray) -> np.ndarray:
+    edges = np.zeros(levels.shape, bool)
+    for top in range(0, levels.shape[0], 7):
+        for left in range(0, levels.shape[1], 7):
+            window = [(y, x) for y in range(top, top + 7) for x in range(left, left + 7)]
+            window = [place for place in window if place[0] < levels.shape[0] and place[1] < levels.shape[1]]
+            couples = [((y, x), other) for y, x in window for other in ((y + 1, x), (y, x + 1))
+                       if other[0] < levels.shape[0] and other[1] < levels.shape[1]]  # fmt: skip
+            edges |= best_separation(levels, couples)
+    return edges
+
+
+def best_separation(levels: np.ndarray, couples: list) -> np.ndarray:
+    best, chosen = 0.0, []
+    values = [levels[place] for couple in couples for place in couple]
+    for s in range(int(min(values, default=0)), int(max(values, default=0))):
+        apart = [(p, q) for p, q in couples if min(levels[p], levels[q]) <= s < max(levels[p], levels[q])]
+        each = [min(abs(s - levels[k]) / max(s, levels[k], 1) for k in couple) for couple in apart]
+        if apart and sum(each) / len(each) > best:
+            best, chosen = sum(each) / len(each), apart
+    edges = np.zeros(levels.shape, bool)
+    for place, _ in chosen if best > 0.025 else []:
+        edges[place] = True
+    return edges
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 8), (14, 15)])
+@pytest.mark.parametrize("spread", [4, 12, 255])
+def test_visible_edges_agree_with_the_definition(size: tuple[int, int], spread: int) -> None:
+    levels = np.random.default_rng(spread).integers(200 - min(spread, 200), 200 + min(spread, 55) + 1, size)
+    found = visible_edges(torch.from_numpy(levels).double())
+    assert np.array_equal(found.numpy(), direct_edges(levels.astype(float)))
+
+
+def test_gradient_gain_and_burnt_pixels_agree_with_scipy() -> None:
+    hazy = torch.rand(1, 3, 10, 15, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    restored = ((hazy - 0.5) * 3 + 0.5).clamp(0, 1)
+    luma = [np.rint(255 * np.tensordot(haze.LUMA, image[0].double().numpy(), 1)) for image in (hazy, restored)]
+    old, new = (np.hypot(*(ndimage.sobel(grey, axis, mode="nearest") for axis in (0, 1))) for grey in luma)
+    edges_before, edges_after = (direct_edges(grey) for grey in luma)
+    edges = edges_after & (old > 0) & (new > 0)
+    burnt = np.isin(luma[1], [0, 255]) & ~np.isin(luma[0], [0, 255])
+    found = evaluation.no_reference(restored, hazy)
+    assert found["r"] == pytest.approx(np.exp(np.log(new[edges] / old[edges]).mean()))
+    assert found["sigma"] == pytest.approx(burnt.mean())
+    assert found["e"] == pytest.approx(edges_after.sum() / edges_before.sum() - 1)
+    assert found["contrast"] == pytest.approx(luma[1].std() / 255)
+
+
+def test_differences_are_paired_and_repeatable(pairs: Path) -> None:
+    results = evaluation.evaluate([HAZY, DARK, COLOUR], [open_set(str(pairs))], FULL)
+    first = results.differences[0]
+    values = [row.scores["gain"] for row in results.of("dark-channel", first.set)]
+    assert (first.method, first.against) == ("dark-channel", "hazy")
+    assert first.mean == pytest.approx(np.mean(values))
+    assert min(values) <= first.low <= first.mean <= first.high <= max(values)
+    assert evaluation.evaluate([HAZY, DARK, COLOUR], [open_set(str(pairs))], FULL).differences == results.differences
+
+
+def test_another_program_is_run_without_a_shell(pairs: Path) -> None:
+    copy = evaluation.command_method(COPY, "copy; touch x")
+    results = evaluation.evaluate([HAZY, copy], [open_set(str(pairs), limit=1)], FULL)
+    assert results.rows[0].scores == results.rows[1].scores
+
+
+@pytest.mark.parametrize("text", ["prog {in}", "prog {out}", 'prog "{in} {out}'])
+def test_a_command_must_say_where_its_files_go(text: str) -> None:
+    with pytest.raises(ConfigError):
+        evaluation.command_method(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no-such-program {in} {out}", "cannot run no-such-program"),
+        (f'"{sys.executable}" -c "raise SystemExit(\'broken\')" {{in}} {{out}}', "status 1: broken"),
+        (f'"{sys.executable}" -c pass {{in}} {{out}}', "no readable PNG"),
+    ],
+)
+def test_a_command_that_fails_says_so(pairs: Path, text: str, message: str) -> None:
+    with pytest.raises(ModelError, match=rf"a\.png: .*{message}"):
+        evaluation.evaluate([evaluation.command_method(text)], [open_set(str(pairs))], FULL)
+
+
+@pytest.mark.parametrize(
+    ("restore", "message"),
+    [(lambda hazy: hazy[..., 1:], r"\(1, 3, 16, 20\)"), (lambda hazy: hazy * math.nan, "no numbers")],
+)
+def test_a_method_must_give_a_picture_of_the_same_size(pairs: Path, restore, message: str) -> None:
+    with pytest.raises(ModelError, match=rf"a\.png: bad gave .*{message}"):
+        evaluation.evaluate([Method("bad", restore)], [open_set(str(pairs))], FULL)
+
+
+def test_bad_data_is_named(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        open_set(str(tmp_path / "nowhere"))
+    write(pairs / "hazy/b.png", np.zeros((16, 16, 3)))
+    with pytest.raises(DataError, match=r"hazy/b\.png .*differ in size"):
+        evaluation.evaluate([HAZY], [open_set(str(pairs))], FULL)
+    (pairs / "hazy/a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match=r"hazy/a\.png"):
+        evaluation.evaluate([HAZY], [open_set(str(pairs))], FULL)
+    write(tmp_path / "small/x.png", np.zeros((10, 30, 3)))
+    with pytest.raises(DataError, match=r"x\.png: expected at least 11 x 11 pixels to measure, got 30 x 10"):
+        evaluation.evaluate([HAZY], [open_set(f"clear:{tmp_path / 'small'}")], FULL)
+
+
+def test_sets_are_opened_by_rule_and_told_apart(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text(f"{pairs.name}/hazy/a.png\t{pairs.name}/clear/a.png\n")
+    specs = [str(pairs), f"nh-haze:{pairs}", f"sots:{tmp_path / 'pairs.tsv'}", str(tmp_path / "pairs.tsv")]
+    sets = evaluation.open_sets(specs, limit=2)
+    assert [(each.name, len(each.pairs)) for each in sets] == [
+        (pairs.name, 2),
+        ("nh-haze", 2),
+        ("sots", 1),
+        ("pairs", 1),
+    ]
+    assert [each.pairs[0].crop for each in sets] == [0, 0, DATA_SETS["sots"].crop, 0]
+    twice = [str(pairs), f"{pairs}/"]
+    assert [each.name for each in evaluation.open_sets(twice)] == twice
+    with pytest.raises(ConfigError, match="name of its own"):
+        evaluation.evaluate([HAZY], evaluation.open_sets([str(pairs), str(pairs)]), FULL)
+    with pytest.raises(ConfigError, match="at least one method"):
+        evaluation.evaluate([], [sets[0]], FULL)
+
+
+def test_files_hold_all_that_makes_the_numbers(pairs: Path, tmp_path: Path) -> None:
+    model = Method("model", lambda hazy: hazy * 0.9, weights_sha256={"model.safetensors": "ab" * 32})
+    results = evaluation.evaluate([HAZY, model], [open_set(str(pairs)), open_set(f"hazy:{pairs / 'hazy'}")], FULL)
+    results.save(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.csv", "results.json"]
+    data = json.loads((tmp_path / "out/results.json").read_text())
+    assert data["protocol"]["psnr_cap"] == 60
+    assert data["methods"][1]["weights_sha256"] == {"model.safetensors": "ab" * 32}
+    assert set(data["versions"]) == {"difflid", "torch", "numpy", "python"}
+    assert len(data["rows"]) == 12
+    with (tmp_path / "out/results.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["picture"] for line in lines[:6:2]] == ["a", "b", "c<i>"]
+    assert float(lines[0]["psnr"]) == results.rows[0].scores["psnr"]
+    assert (lines[0]["e"], lines[-1]["psnr"]) == ("", "")
+
+
+def test_the_report_is_one_file_with_everything(pairs: Path, tmp_path: Path) -> None:
+    methods = [HAZY, DARK, Method("<script>x", lambda hazy: hazy.sqrt())]
+    sets = [open_set(str(pairs)), open_set(f"hazy:{pairs / 'hazy'}"), open_set(f"clear:{pairs / 'clear'}")]
+    results = evaluation.evaluate(methods, sets, FULL)
+    evaluation.write_report(results, methods, sets, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"https?://", page)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    assert not re.findall(r"<link|@import|url\((?!data:)", page)
+    assert page.count("<tr><th scope") == 9 + 27
+    assert "hills &amp; &lt;b&gt;" in page
+    assert "c&lt;i&gt;" in page
+    assert not re.findall(r"<b>\W*</|<script>x|c<i>", page)
+    assert page.count('class="case"') == 9
+    assert page.count('alt="transmission"') == 9
+    assert "prefers-color-scheme: dark" in page
+    assert "$" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_the_command_prints_the_table_and_writes_the_report(pairs: Path, tmp_path: Path) -> None:
+    arguments = ["hazy", "dark-channel", "--data", str(pairs), "--limit", "2", "--report", str(tmp_path / "out")]
+    done = CliRunner().invoke(command, [*arguments, "--command", COPY])
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.stdout.splitlines() if line]
+    assert lines[0][-6:] == ["2)", "PSNR", "SSIM", "CIEDE2000", "gain/dB", "s/MP"]
+    assert [line[0] for line in lines[1:4]] == ["hazy", "dark-channel", "command"]
+    assert lines[1][1:5] == lines[3][1:5]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "results.csv", "report.html"}
+    again = CliRunner().invoke(command, arguments)
+    assert again.exit_code == 2
+    assert "already holds a report" in again.output
+
+
+def test_the_command_needs_a_method_and_a_known_protocol(pairs: Path) -> None:
+    assert CliRunner().invoke(command, ["--data", str(pairs)]).exit_code == 2
+    done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--protocol", "mine"])
+    assert isinstance(done.exception, ConfigError)
+    assert "full, unrounded" in str(done.exception)
+
+
+def test_an_embedded_model_is_evaluated_with_its_digests(pairs: Path) -> None:
+    zoo = pytest.importorskip("difflid.zoo")
+    if not zoo.embedded_models():
+        pytest.skip("no model comes with this checkout")
+    name = zoo.embedded_models()[0]
+    [model] = evaluation.open_methods([name])
+    weights = zoo.find_model(name) / "model.safetensors"
+    assert model.weights_sha256["model.safetensors"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    results = evaluation.evaluate([model], [open_set(str(pairs), limit=1)], FULL)
+    assert results.rows[0].scores["psnr"] > 5
+    assert model.transmission is not None
+    assert model.transmission(torch.rand(1, 3, 9, 12)).shape == (1, 1, 9, 12)

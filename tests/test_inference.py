@@ -1,0 +1,169 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+from tiny import tiny_dehazer
+
+from difflid import image
+from difflid.errors import ConfigError, DataError, ImageError
+from difflid.inference import FileFailure, FileReport, Job, dehaze_file, dehaze_files, plan_outputs
+
+
+@pytest.fixture(scope="module")
+def dehazer():
+    return tiny_dehazer()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    for name in ("b.png", "a.JPG", "c.tif"):
+        photo().save(folder / name)
+    (folder / "notes.txt").write_text("sunny")
+    return folder
+
+
+def photo(width=24, height=16):
+    return Image.fromarray(astronaut()[:height, :width])
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+# where results go
+
+
+def test_one_picture_goes_to_a_file(tmp_path):
+    assert plan_outputs([Path("a.jpg")], tmp_path / "b.png") == [Job(Path("a.jpg"), tmp_path / "b.png")]
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_one_picture_goes_into_a_folder(tmp_path, made):
+    if made:
+        (tmp_path / "out").mkdir()
+    assert plan_outputs([Path("a.jpg")], tmp_path / "out") == [Job(Path("a.jpg"), tmp_path / "out/a.jpg")]
+
+
+def test_without_an_output_results_go_beside_the_inputs(folder):
+    targets = [job.target for job in plan_outputs([folder / "b.png", folder])]
+    beside = folder.parent / "holiday-dehazed"
+    assert targets == [folder / "b.dehazed.png", beside / "a.JPG", beside / "b.png", beside / "c.tif"]
+
+
+def test_the_current_folder_has_a_name_too(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert plan_outputs([Path()])[0].target == folder.parent / "holiday-dehazed/a.JPG"
+
+
+def test_a_folder_stands_for_its_pictures_sorted(folder, tmp_path):
+    jobs = plan_outputs([folder], tmp_path / "out")
+    assert [job.source.name for job in jobs] == ["a.JPG", "b.png", "c.tif"]
+    assert [job.target for job in jobs] == [tmp_path / "out" / job.source.name for job in jobs]
+
+
+def test_two_results_of_one_name_are_refused(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    photo().save(tmp_path / "other/b.png")
+    with pytest.raises(ConfigError, match=r"holiday/b\.png and .*other/b\.png would both"):
+        plan_outputs([folder, tmp_path / "other/b.png"], tmp_path / "out")
+
+
+def test_maps_of_one_name_are_refused(tmp_path):
+    inputs = [tmp_path / "a.png", tmp_path / "a.jpg"]
+    assert len(plan_outputs(inputs, tmp_path / "out")) == 2
+    with pytest.raises(ConfigError, match=r"a\.transmission\.png"):
+        plan_outputs(inputs, tmp_path / "out", maps=True)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_input_is_never_overwritten(folder, overwrite):
+    with pytest.raises(ConfigError, match=r"a\.JPG is an input"):
+        plan_outputs([folder], folder, overwrite=overwrite)
+    with pytest.raises(ConfigError, match=r"b\.png is an input"):
+        plan_outputs([folder / "b.png"], folder / "../holiday/b.png", overwrite=overwrite)
+
+
+def test_a_result_that_exists_is_overwritten_only_when_asked(folder, tmp_path):
+    (tmp_path / "out.png").touch()
+    with pytest.raises(ConfigError, match=r"out\.png exists"):
+        plan_outputs([folder / "b.png"], tmp_path / "out.png")
+    assert plan_outputs([folder / "b.png"], tmp_path / "out.png", overwrite=True)
+    (tmp_path / "new.airlight.png").touch()
+    with pytest.raises(ConfigError, match=r"new\.airlight\.png exists"):
+        plan_outputs([folder / "b.png"], tmp_path / "new.png", maps=True)
+
+
+def test_several_results_need_a_folder(folder, tmp_path):
+    (tmp_path / "out.png").touch()
+    with pytest.raises(ConfigError, match=r"out\.png is a file"):
+        plan_outputs([folder], tmp_path / "out.png", overwrite=True)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no picture"):
+        plan_outputs([tmp_path])
+
+
+# what is done
+
+
+def test_a_file_is_dehazed_as_the_dehazer_does(dehazer, tmp_path):
+    photo().save(tmp_path / "a.png")
+    report = dehaze_file(dehazer, tmp_path / "a.png", tmp_path / "new/folder/b.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "new/folder/b.png"), np.asarray(dehazer(photo())))
+    assert (report.name, report.size) == (str(tmp_path / "a.png"), (24, 16))
+    assert 0 <= report.haze_score <= 1
+    assert report.seconds > 0
+
+
+@pytest.mark.parametrize("tile", [0, 8, None])
+def test_strength_zero_changes_nothing_at_any_depth(dehazer, tmp_path, tile):
+    samples = np.random.default_rng(0).integers(0, 65535, (20, 30, 4), dtype=np.uint16)
+    image.save(image.from_samples(samples, "RGBA"), tmp_path / "a.tif")
+    dehaze_file(dehazer, tmp_path / "a.tif", tmp_path / "b.tif", strength=0, tile=tile)
+    np.testing.assert_array_equal(image.load(tmp_path / "b.tif").samples, samples)
+
+
+def test_maps_are_written_beside_the_result(dehazer, tmp_path):
+    photo().save(tmp_path / "a.jpg")
+    dehaze_file(dehazer, tmp_path / "a.jpg", tmp_path / "out/b.jpg", maps=True)
+    written = {path.name: pixels(path).shape for path in (tmp_path / "out").iterdir()}
+    assert written == {"b.jpg": (16, 24, 3), "b.transmission.png": (16, 24), "b.airlight.png": (16, 24, 3)}
+
+
+def test_streams_keep_the_format(dehazer):
+    data, target = io.BytesIO(), io.BytesIO()
+    photo().save(data, "WEBP")
+    report = dehaze_file(dehazer, data.getvalue(), target)
+    assert report.name == "-"
+    with Image.open(target) as result:
+        assert (result.format, result.size) == ("WEBP", (24, 16))
+
+
+def test_a_bad_picture_does_not_stop_the_others(dehazer, folder, tmp_path):
+    (folder / "aa.jpg").write_text("no picture")
+    (folder / "bb.png").write_bytes((folder / "b.png").read_bytes()[:100])
+    results = list(dehaze_files(dehazer, plan_outputs([folder], tmp_path / "out")))
+    assert [type(result) for result in results] == [FileReport, FileFailure, FileReport, FileFailure, FileReport]
+    assert isinstance(results[1].error, ImageError)
+    assert results[1].name == str(folder / "aa.jpg")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.JPG", "b.png", "c.tif"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(dehazer, tmp_path):
+    photo().save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="cannot make the folder"):
+        dehaze_file(dehazer, tmp_path / "a.png", tmp_path / "a.png/b.png")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (1, 50)])
+def test_odd_sizes(dehazer, tmp_path, size):
+    Image.new("L", size, 99).save(tmp_path / "a.png")
+    dehaze_file(dehazer, tmp_path / "a.png", tmp_path / "b.png")
+    assert pixels(tmp_path / "b.png").shape == size[::-1]

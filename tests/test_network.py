@@ -1,0 +1,88 @@
+import pytest
+import torch
+from tiny import TINY_NETWORK
+
+from difflid.network import Condition, DiffLI2D, Scattering, restore
+from difflid.network.blocks import sample_at
+from difflid.network.head import read_head
+
+
+@pytest.fixture
+def network() -> DiffLI2D:
+    torch.manual_seed(0)
+    network = DiffLI2D(TINY_NETWORK).eval()
+    for parameter in network.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def condition_of(network: DiffLI2D, batch: int = 1) -> Condition:
+    return network.condition(torch.rand(batch, 3, 16, 16), torch.randn(batch, 8, 8, 8), torch.randn(batch, 8, 8, 8))
+
+
+def test_reach_is_how_far_a_pixel_acts_and_no_wider_than_needed(network: DiffLI2D) -> None:
+    image = torch.rand(1, 3, 96, 96).requires_grad_()
+    seen = network.look(image, torch.tensor([[0, 0, 96, 96]]), condition_of(network))
+    seen.transmission[0, 0, 48, 48].backward()
+    assert image.grad is not None
+    touched = image.grad.abs().sum(dim=(0, 1)).nonzero()
+    reach = int((touched - 48).abs().max())
+    assert reach <= network.reach < reach + 2 * network.stride + 2
+
+
+def test_every_part_is_instructed_by_the_latents(network: DiffLI2D) -> None:
+    image, window = torch.rand(1, 3, 16, 16), torch.tensor([[0, 0, 16, 16]])
+    guide = torch.rand(1, 3, 16, 16)
+    content, haze = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 8, 8)
+    reference = network(image, window, guide, content, haze).transmission
+    assert not torch.allclose(reference, network(image, window, guide, content, -haze).transmission)
+    assert not torch.allclose(reference, network(image, window, guide, -content, haze).transmission)
+    assert not torch.allclose(reference, network(image, window, 1 - guide, content, haze).transmission)
+
+
+def test_cim_knows_what_the_latent_holds_not_where(network: DiffLI2D) -> None:
+    cim = network.decoder[-1].cim
+    x, content = torch.rand(1, 8, 4, 4), torch.randn(1, 8, 8, 8)
+    shuffled = content.flatten(2)[:, :, torch.randperm(64)].view_as(content)
+    torch.testing.assert_close(cim(x, cim.keys_values(content)), cim(x, cim.keys_values(shuffled)))
+
+
+def test_sample_at_equals_bilinear_interpolation() -> None:
+    maps = torch.rand(2, 3, 8, 8)
+    window = torch.tensor([[0, 0, 40, 24]]).expand(2, 4)
+    expected = torch.nn.functional.interpolate(maps, size=(20, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(sample_at(maps, window, (20, 12), 2), expected)
+
+
+def test_sample_at_is_the_same_in_every_window() -> None:
+    maps = torch.rand(1, 3, 8, 8)
+    whole = sample_at(maps, torch.tensor([[0, 0, 1000, 777]]), (500, 388), 2)
+    part = sample_at(maps, torch.tensor([[96, 200, 1000, 777]]), (50, 60), 2)
+    assert torch.equal(part, whole[:, :, 48:98, 100:160])
+
+
+def test_the_head_gives_physical_quantities() -> None:
+    seen = read_head(50 * torch.randn(2, 7, 9, 5))
+    assert seen.transmission.min() > 0
+    assert seen.transmission.max() <= 1
+    assert 0 <= seen.airlight.min() <= seen.airlight.max() <= 1
+    assert seen.residual.abs().max() <= 0.5
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.0, 0.5, 1.0, 2.0])
+def test_no_haze_leaves_the_picture_untouched(strength: float) -> None:
+    image = torch.rand(1, 3, 5, 5)
+    seen = Scattering(torch.ones(1, 1, 5, 5), torch.rand(1, 3, 5, 5), torch.rand(1, 3, 5, 5) - 0.5)
+    assert torch.equal(restore(image, seen, strength), image)
+
+
+def test_strength_acts_on_the_physics() -> None:
+    clear, airlight = torch.rand(1, 3, 5, 5), torch.rand(1, 3, 5, 5)
+    t = torch.rand(1, 1, 5, 5) * 0.8 + 0.2
+    hazy = clear * t + airlight * (1 - t)
+    seen = Scattering(t, airlight, torch.zeros(1, 3, 5, 5))
+    torch.testing.assert_close(restore(hazy, seen), clear)
+    torch.testing.assert_close(restore(clear, seen, -1.0), hazy)
+    half = clear * t.sqrt() + airlight * (1 - t.sqrt())
+    torch.testing.assert_close(restore(hazy, seen, 0.5), half)
+    assert torch.equal(restore(hazy, seen, 0.0), hazy)

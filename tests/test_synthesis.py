@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from difflid.data.dataset import HazyCrops, Photo
+from difflid.data.synthesis import Camera, Haze, draw_camera, draw_haze, photograph, render, resample
+
+DEPTH = np.linspace(1, 0, 40, dtype=np.float32)[:, None].repeat(60, axis=1)
+
+
+def draws(count: int = 300, **settings: float) -> list[Haze]:
+    return [draw_haze(DEPTH, np.random.default_rng(seed), **settings) for seed in range(count)]
+
+
+def test_densities_range_from_none_to_nearly_blank() -> None:
+    means = np.array([np.exp(-haze.optical_depth).mean() for haze in draws()])
+    assert 0.1 < (means == 1).mean() < 0.3
+    assert (means < 0.2).mean() > 0.03
+    assert ((means > 0.3) & (means < 0.95)).mean() > 0.4
+
+
+def test_the_airlight_is_a_colour_near_grey() -> None:
+    airlights = np.stack([haze.airlight for haze in draws()])
+    assert 0 <= airlights.min() <= airlights.max() <= 1
+    spread = np.ptp(airlights, axis=1)
+    assert spread.max() < 0.25
+    assert (spread > 0.03).any()
+
+
+def test_haze_is_a_function_of_the_generator() -> None:
+    first, second = (draw_haze(DEPTH, np.random.default_rng(5)) for _ in range(2))
+    assert np.array_equal(first.optical_depth, second.optical_depth)
+    assert np.array_equal(first.airlight, second.airlight)
+
+
+def test_without_depth_there_is_haze_too() -> None:
+    hazes = [draw_haze(None, np.random.default_rng(seed), clear_share=0) for seed in range(20)]
+    assert all(haze.present and np.isfinite(haze.optical_depth).all() for haze in hazes)
+
+
+def test_render_is_the_scattering_model() -> None:
+    haze = Haze(np.full((4, 4), np.log(2), np.float32), np.array([0.8, 0.9, 1.0], np.float32), linear=False)
+    hazy, transmission = render(np.zeros((10, 12, 3), np.float32), haze)
+    np.testing.assert_allclose(transmission, 0.5, atol=1e-6)
+    np.testing.assert_allclose(hazy[3, 4], [0.4, 0.45, 0.5], atol=1e-6)
+
+
+def test_linear_light_keeps_the_ends() -> None:
+    clear = np.random.default_rng(0).random((6, 6, 3), np.float32)
+    airlight = np.array([0.8, 0.9, 1.0], np.float32)
+    thin, thick = (Haze(np.full((4, 4), depth, np.float32), airlight, linear=True) for depth in (1e-7, 20.0))
+    np.testing.assert_allclose(render(clear, thin)[0], clear, atol=1e-5)
+    np.testing.assert_allclose(render(clear, thick)[0], np.broadcast_to(airlight, clear.shape), atol=1e-5)
+
+
+def test_a_part_rendered_alone_is_the_part_of_the_whole() -> None:
+    clear = np.random.default_rng(0).random((80, 120, 3), np.float32)
+    haze = draw_haze(DEPTH, np.random.default_rng(1), clear_share=0)
+    whole, _ = render(clear, haze)
+    part, _ = render(clear[20:60, 30:90], haze, (0.25, 0.25, 0.75, 0.75))
+    np.testing.assert_allclose(part, whole[20:60, 30:90], atol=5e-3)
+
+
+def test_clear_pictures_stay_exactly_as_they_are() -> None:
+    clear = np.random.default_rng(0).random((8, 8, 3), np.float32)
+    for haze in draws(30, clear_share=0.88):
+        if not haze.present:
+            rng = np.random.default_rng(0)
+            assert np.array_equal(photograph(render(clear, haze)[0], draw_camera(haze, rng), rng), clear)
+
+
+def test_the_camera_adds_what_it_says() -> None:
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    noisy = photograph(grey, Camera(1.0, 0.02, None), np.random.default_rng(0))
+    assert noisy.std() == pytest.approx(0.02, rel=0.05)
+    assert photograph(grey, Camera(0.9, 0.0, None), np.random.default_rng(0)).mean() == pytest.approx(0.45)
+    textured = np.random.default_rng(0).random((64, 64, 3), np.float32)
+    assert 0.01 < np.abs(photograph(textured, Camera(1.0, 0.0, 70), np.random.default_rng(0)) - textured).mean() < 0.3
+
+
+def test_resample_keeps_a_ramp() -> None:
+    ramp = np.linspace(0, 1, 100, dtype=np.float32)[None].repeat(4, axis=0)
+    part = resample(ramp, (50, 4), (0.5, 0, 1, 1))
+    np.testing.assert_allclose(part[0], np.linspace(0.5, 1, 50), atol=0.02)
+
+
+def photos() -> list[Photo]:
+    rng = np.random.default_rng(0)
+    return [
+        Photo(f"{i}", Image.fromarray(rng.integers(0, 256, size, np.uint8)), DEPTH)
+        for i, size in enumerate([(120, 160, 3), (90, 40, 3)])
+    ]
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    crops = HazyCrops(photos(), guide_size=16, crop=32, batch=4, seed=0)
+    again, other = HazyCrops(photos(), 16, 32, 4, 0), HazyCrops(photos(), 16, 32, 4, 1)
+    assert all((a == b).all() for a, b in zip(crops[7], again[7], strict=True))
+    assert not (crops[7].hazy == crops[8].hazy).all()
+    assert not (crops[7].hazy == other[7].hazy).all()
+
+
+def test_a_batch_obeys_the_scattering_model_up_to_the_camera() -> None:
+    batch = HazyCrops(photos(), guide_size=16, crop=32, batch=64, seed=0)[0]
+    assert batch.hazy.shape == batch.clear.shape == (64, 3, 32, 32)
+    assert batch.guide.shape == (64, 3, 16, 16)
+    modelled = batch.clear * batch.transmission + batch.airlight[:, :, None, None] * (1 - batch.transmission)
+    errors = (modelled - batch.hazy).abs().mean(dim=(1, 2, 3))
+    assert errors.median() < 0.02
+    unchanged = batch.transmission.amin(dim=(1, 2, 3)) == 1
+    assert unchanged.any()
+    assert (batch.hazy == batch.clear)[unchanged].all()
+
+
+def test_windows_lie_in_their_pictures() -> None:
+    batch = HazyCrops(photos(), guide_size=16, crop=32, batch=32, seed=0)[0]
+    top, left, height, width = batch.window.unbind(1)
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + 32 <= height + 1e-3).all()
+    assert (left + 32 <= width + 1e-3).all()

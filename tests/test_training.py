@@ -1,0 +1,164 @@
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import TINY_UNET, tiny_prior
+
+from difflid.dehazer import Dehazer
+from difflid.errors import ConfigError, DataError, ModelError
+from difflid.prior import UNetPrior
+from difflid.training.config import LoopConfig, read_config
+from difflid.training.loop import learning_rate
+from difflid.training.prior import PriorTrainingConfig, train_prior
+from difflid.training.restoration import NetworkRecipe, RestorationTrainingConfig, train_restoration
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(40):  # enough for a held-out one
+        Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> LoopConfig:
+    every = {"checkpoint_every": 8, "validate_every": 16}
+    return LoopConfig(str(tmp_path / "run"), images=16, batch=4, warmup=4, workers=0, bfloat16=False, **every)
+
+
+def prior_config(photos: Path, loop: LoopConfig) -> PriorTrainingConfig:
+    return PriorTrainingConfig(str(photos), 16, loop, unet=dict(TINY_UNET))
+
+
+def restoration_config(photos: Path, loop: LoopConfig, tmp_path: Path) -> RestorationTrainingConfig:
+    tiny_prior().save(tmp_path / "prior")
+    recipe = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
+    return RestorationTrainingConfig(
+        str(tmp_path / "prior"), str(photos), loop, network=recipe, crop=16, validation_photos=1
+    )
+
+
+def test_a_trained_prior_gives_latents(photos: Path, loop: LoopConfig) -> None:
+    prior = UNetPrior.load(train_prior(prior_config(photos, loop)))
+    assert prior.encode(torch.rand(1, 3, 16, 16), (0, 500)).shape == (2, 1, 8, 8, 8)
+    stats = [json.loads(line) for line in (Path(loop.run) / "stats.jsonl").read_text().splitlines()]
+    assert any("denoised_100" in line for line in stats)
+    assert any("loss" in line for line in stats)
+
+
+def test_a_trained_network_is_a_model(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    dehazer = Dehazer.from_pretrained(train_restoration(restoration_config(photos, loop, tmp_path)))
+    assert dehazer(torch.rand(3, 20, 20)).shape == (3, 20, 20)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    whole = restoration_config(photos, loop, tmp_path)
+    train_restoration(whole)
+    parted = replace(whole, loop=replace(loop, run=str(tmp_path / "parted")))
+    script = (
+        "import sys, json; from pathlib import Path; from difflid.training.restoration import *;"
+        "from difflid.training.config import read_config; import difflid.training.loop as l;"
+        "train_restoration(read_config(RestorationTrainingConfig, Path(sys.argv[1])))"
+    )
+    toml = tmp_path / "parted.toml"
+    toml.write_text(_toml(parted))
+    process = subprocess.Popen([sys.executable, "-c", script, str(toml)])
+    checkpoint = tmp_path / "parted" / "checkpoint.pt"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert checkpoint.exists()
+    assert read_config(RestorationTrainingConfig, toml) == parted
+    train_restoration(parted)
+    for name in ("model.safetensors", "prior/model.safetensors"):
+        assert (tmp_path / "parted/result" / name).read_bytes() == (tmp_path / "run/result" / name).read_bytes()
+
+
+def _toml(config: RestorationTrainingConfig) -> str:
+    network = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(config.network).items()}
+    top = {key: getattr(config, key) for key in ("prior", "photos", "crop", "validation_photos")}
+    tables = {"network": network, "loop": vars(config.loop)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
+    for table, values in tables.items():
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines)
+
+
+def test_a_damaged_checkpoint_is_refused_and_kept(photos: Path, loop: LoopConfig) -> None:
+    train_prior(prior_config(photos, loop))
+    checkpoint = Path(loop.run) / "checkpoint.pt"
+    damaged = checkpoint.read_bytes()[:1000]
+    checkpoint.write_bytes(damaged)
+    with pytest.raises(ModelError, match="cannot resume"):
+        train_prior(prior_config(photos, loop))
+    assert checkpoint.read_bytes() == damaged
+
+
+def test_a_broken_photograph_is_named(photos: Path, loop: LoopConfig) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DataError, match="broken.png"):
+        train_prior(prior_config(photos, loop))
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty"])
+def test_a_folder_without_photographs_is_named(loop: LoopConfig, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=folder):
+        train_prior(prior_config(tmp_path / folder, loop))
+
+
+def test_the_rate_rises_then_falls(loop: LoopConfig) -> None:
+    rates = [learning_rate(images, replace(loop, images=1000, warmup=100)) for images in range(0, 1001, 4)]
+    peak = rates.index(max(rates))
+    assert rates[0] < 0.05 * loop.rate
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("prior-cpu", PriorTrainingConfig), ("default-cpu", RestorationTrainingConfig)],
+)
+def test_committed_recipes_can_be_read(name: str, kind: type) -> None:
+    assert isinstance(read_config(kind, RECIPES / f"{name}.toml"), kind)
+
+
+def test_overrides_and_their_types(tmp_path: Path) -> None:
+    path = RECIPES / "default-cpu.toml"
+    config = read_config(RestorationTrainingConfig, path, ["loop.rate=1", "loop.run=runs/x", "network.widths=[8, 16]"])
+    assert (config.loop.rate, config.loop.run, config.network.widths) == (1.0, "runs/x", (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loop.bach=3", "unknown key loop.bach; did you mean loop.batch"),
+        ("loop.batch=many", "loop.batch must be of type int, got 'many'"),
+        ("crop", "an override is key=value"),
+        ("loop=3", "loop is a table"),
+        ("prior.side=3", "is a value, not a table"),
+    ],
+)
+def test_a_wrong_override_says_what_is_wrong(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_config(RestorationTrainingConfig, RECIPES / "default-cpu.toml", [override])
+
+
+def test_a_missing_setting_is_named(tmp_path: Path) -> None:
+    (tmp_path / "short.toml").write_text("photos = 'x'\n[loop]\nrun = 'y'\nimages = 3\n")
+    with pytest.raises(ConfigError, match="guide_size"):
+        read_config(PriorTrainingConfig, tmp_path / "short.toml")
