@@ -1,7 +1,6 @@
 """A Dehazer: a frozen prior and the network it instructs, from picture to picture."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -138,7 +137,7 @@ class Dehazer(nn.Module):
         self.prior.save(folder / "prior")
         weights = {key: value.half().contiguous() for key, value in self.network.state_dict().items()}
         save_file(weights, folder / "model.safetensors.part")
-        os.replace(folder / "model.safetensors.part", folder / "model.safetensors")
+        (folder / "model.safetensors.part").replace(folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod

@@ -1,1 +1,1 @@
-
+"""Photographs, pairs and synthetic haze."""

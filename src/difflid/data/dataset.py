@@ -51,7 +51,11 @@ def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
     depth_file = next(iter(depth_folder.glob(f"{path.stem}.*")), None) if depth_folder else None
     try:
         clear = Image.open(path).convert("RGB")
-        depth = None if depth_file is None else np.asarray(Image.open(depth_file).convert("L"), np.float32) / 255
+        depth = (
+            None
+            if depth_file is None
+            else np.asarray(Image.open(depth_file).convert("L"), np.float32) / np.float32(255)
+        )
     except OSError as error:
         raise DataError(f"cannot read the photograph {path} or its depth: {error}") from error
     return Photo(path.stem, clear, depth)
@@ -73,7 +77,7 @@ class HazyCrops(Dataset[HazyBatch]):
         return HazyBatch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)))
 
     def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-        photo = self.photos[rng.integers(len(self.photos))]
+        photo = self.photos[int(rng.integers(len(self.photos)))]
         clear, depth = photo.clear, photo.depth
         if rng.random() < 0.5:
             clear = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -81,7 +85,7 @@ class HazyCrops(Dataset[HazyBatch]):
         haze = draw_haze(depth, rng)
         camera = draw_camera(haze, rng)
         gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
-        box = self._box(clear.size, rng)
+        box = _draw_box(clear.size, rng)
         crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
         guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
         hazy, transmission = render(crop, haze, box)
@@ -92,27 +96,28 @@ class HazyCrops(Dataset[HazyBatch]):
             transmission[None],
             haze.airlight,
             _channels_first((hazy_guide * np.float32(camera.exposure)).clip(0, 1)),
-            self._window(clear.size, box),
+            self._window(box),
         )
 
-    def _box(self, size: tuple[int, int], rng: np.random.Generator) -> Box:
-        """Draw a square part of the picture, from a detail to all of its shorter side, as shares."""
-        width, height = size
-        side = min(np.exp(rng.uniform(np.log(min(SMALLEST_CROP, *size)), np.log(min(size)))), *size)
-        left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
-        return left / width, top / height, (left + side) / width, (top + side) / height
-
-    def _window(self, size: tuple[int, int], box: Box) -> NDArray[np.float32]:
+    def _window(self, box: Box) -> NDArray[np.float32]:
         """Where the crop lies, in pixels of a picture magnified as the crop is."""
         width, height = self.crop / (box[2] - box[0]), self.crop / (box[3] - box[1])
         return np.array([box[1] * height, box[0] * width, height, width], np.float32)
+
+
+def _draw_box(size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """Draw a square part of the picture, from a detail to all of its shorter side, as shares."""
+    width, height = size
+    side = min(np.exp(rng.uniform(np.log(min(SMALLEST_CROP, *size)), np.log(min(size)))), *size)
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    return left / width, top / height, (left + side) / width, (top + side) / height
 
 
 def _part(picture: Image.Image, side: int, box: Box, filter_: Image.Resampling) -> NDArray[np.float32]:
     """Resize a part of a picture to a square, ``(side, side, 3)`` in [0, 1]."""
     pixels = tuple(share * extent for share, extent in zip(box, picture.size * 2, strict=True))
     part = picture.resize((side, side), filter_, box=pixels)  # type: ignore[arg-type]
-    return np.asarray(part, np.float32) / 255
+    return np.asarray(part, np.float32) / np.float32(255)
 
 
 def _channels_first(picture: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -124,6 +129,6 @@ def hazy_version(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], Haze]:
     """Render fresh haze on a whole photograph: hazy and clear ``(H, W, 3)`` in [0, 1], and the haze drawn."""
     haze = draw_haze(photo.depth, rng, clear_share=clear_share)
-    clear = np.asarray(photo.clear, np.float32) / 255
+    clear = np.asarray(photo.clear, np.float32) / np.float32(255)
     hazy, _ = render(clear, haze)
     return photograph(hazy, draw_camera(haze, rng), rng), clear, haze

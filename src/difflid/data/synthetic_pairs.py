@@ -1,6 +1,5 @@
 """Synthetic hazy/clear pairs as files, to look at or to train other methods on."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def _save(picture: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(temporary, "JPEG" if path.suffix.lower() in {".jpg", ".jpeg"} else "PNG", quality=88)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error}") from error

@@ -62,21 +62,24 @@ def visible_edges(levels: Tensor) -> Tensor:
         bool, (H, W).
     """
     low, high = _neighbours(levels)  # (windows, 2, 49)
-    best = torch.zeros(low.shape[0], dtype=torch.float64)
-    threshold = torch.full_like(best, -1)
-    for level in range(int(levels.min()), int(levels.max())):
-        contrast = _contrast(low, high, level)
-        better = contrast > best
-        best, threshold = torch.where(better, contrast, best), threshold.masked_fill(better, level)
+    contrast, threshold = _contrasts(low, high).max(dim=1)
     chosen = threshold.view(-1, 1, 1)
-    edge = (low <= chosen) & (chosen < high) & (2 * best > LEAST_CONTRAST).view(-1, 1, 1)
+    edge = (low <= chosen) & (chosen < high) & (2 * contrast > LEAST_CONTRAST).view(-1, 1, 1)
     return _untile(edge.any(dim=1), levels.shape[0], levels.shape[1])
 
 
-def _contrast(low: Tensor, high: Tensor, level: int) -> Tensor:
-    separated = (low <= level) & (level < high)
-    each = torch.minimum((level - low) / max(level, 1), (high - level) / high.clamp(min=1))
-    return torch.where(separated, each, 0).sum(dim=(1, 2)) / separated.sum(dim=(1, 2)).clamp(min=1)
+def _contrasts(low: Tensor, high: Tensor) -> Tensor:
+    """Contrast of each threshold in each window, (windows, 255), 0 where it separates nothing."""
+    windows = len(low)
+    first, last = low.flatten(), high.flatten()
+    steps = (last - first).long()  # thresholds that separate these two neighbours
+    couple = torch.arange(len(steps)).repeat_interleave(steps)
+    step = torch.arange(len(couple)) - (steps.cumsum(0) - steps)[couple]
+    level = first[couple] + step
+    each = torch.minimum(step / level.clamp(min=1), (last[couple] - level) / last[couple])
+    place = couple // (2 * WINDOW**2) * LEVELS + level.long()
+    total = torch.zeros(windows * LEVELS, dtype=torch.float64).index_add(0, place, each)
+    return (total / torch.bincount(place, minlength=windows * LEVELS).clamp(min=1)).view(windows, LEVELS)
 
 
 def _neighbours(levels: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,8 @@ class LocalBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, h, w)
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, h, w)`` -> the same."""
         return x + self.second(F.relu(self.first(x)))
 
 
@@ -73,7 +74,8 @@ class ContentIntegration(nn.Module):
         both: Tensor = self.key_value(content)
         return both.flatten(2).unflatten(1, (2, self.heads, -1)).transpose(-1, -2)
 
-    def forward(self, x: Tensor, keys_values: Tensor) -> Tensor:  # (B, C, h, w)
+    def forward(self, x: Tensor, keys_values: Tensor) -> Tensor:
+        """Add to ``x`` ``(B, C, h, w)`` what it finds in the content latent."""
         query = self.query(x).flatten(2).unflatten(1, (self.heads, -1)).transpose(-1, -2)  # (B, heads, h w, c)
         keys, values = keys_values.to(query.dtype).unbind(1)
         attended = F.scaled_dot_product_attention(query, keys, values)
@@ -104,7 +106,8 @@ class HazeEnhancement(nn.Module):
         gate = 2 * torch.sigmoid(self.gate(haze.mean(dim=(2, 3))))
         return Modulation(self.scale_shift(haze), gate[:, :, None, None])
 
-    def forward(self, x: Tensor, modulation: Modulation, window: Tensor, stride: int) -> Tensor:  # (B, C, h, w)
+    def forward(self, x: Tensor, modulation: Modulation, window: Tensor, stride: int) -> Tensor:
+        """Modulate ``x`` ``(B, C, h, w)`` by what the haze latent says of its places."""
         height, width = x.shape[2:]
         maps = sample_at(modulation.scale_shift, window, (height, width), stride)
         scale, shift = maps.chunk(2, dim=1)

@@ -8,6 +8,8 @@ Source: DiffLI2D (arXiv 2509.20091), section 3; head and guide branch are ours (
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -63,14 +65,15 @@ class GuideBranch(nn.Module):
         widths = [min(2**level, 4) * config.guide_width for level in range(depth)]
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
         self.middle = _blocks(widths[-1], config.guide_middle)
         self.airlight = nn.Linear(widths[-1], 3)
-        self.up = nn.ModuleList(_upsample(b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
 
     def forward(self, guide: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and the airlight, before its sigmoid."""
         x = self.stem(guide)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
@@ -96,11 +99,11 @@ class Level(nn.Module):
     def forward(
         self, x: Tensor, modulation: Modulation, keys_values: Tensor | None, window: Tensor, stride: int
     ) -> Tensor:
+        """Instruct, then convolve: ``(B, C, h, w)`` -> the same."""
         x = self.hae(x, modulation, window, stride)
         if self.cim is not None and keys_values is not None:
             x = self.cim(x, keys_values)
-        x: Tensor = self.blocks(x)
-        return x
+        return self.blocks(x)
 
 
 class DiffLI2D(nn.Module):
@@ -115,8 +118,8 @@ class DiffLI2D(nn.Module):
         self.coarse_gain = nn.Conv2d(config.guide_width, 1, 1)
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, widths[0], 3, padding=1))
         self.encoder = nn.ModuleList(_blocks(level.width, level.encoder_blocks) for level in levels[:-1])
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(_upsample(b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(Level(level, level.decoder_blocks, config) for level in levels)
         self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * CHANNELS, 3, padding=1), nn.PixelShuffle(2))
         nn.init.zeros_(self.head[0].weight)  # type: ignore[arg-type]
@@ -125,7 +128,11 @@ class DiffLI2D(nn.Module):
     @property
     def stride(self) -> int:
         """Picture pixels per pixel of the coarsest level; sides and tile origins are multiples of it."""
-        return 2 ** len(self.config.levels)
+        return 1 << len(self.config.levels)
+
+    @property
+    def _levels(self) -> list[Level]:
+        return cast(list[Level], list(self.decoder))
 
     @property
     def reach(self) -> int:
@@ -146,8 +153,8 @@ class DiffLI2D(nn.Module):
         """
         features, airlight = self.guide(guide, content, haze)
         return Condition(
-            modulations=tuple(level.hae.modulation(features) for level in self.decoder),
-            keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self.decoder),
+            modulations=tuple(level.hae.modulation(features) for level in self._levels),
+            keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
             gain=self.coarse_gain(features),
             airlight=airlight,
         )

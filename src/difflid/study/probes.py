@@ -73,7 +73,9 @@ def pixel_features(samples: Sequence[HazySample]) -> Array:
     gradients = torch.cat((guides.diff(dim=2).abs().mean(dim=(2, 3)), guides.diff(dim=3).abs().mean(dim=(2, 3))), dim=1)
     maps = torch.cat((guides, dark_channel, saturation), dim=1)
     quantiles = torch.quantile(maps.flatten(2), torch.tensor([0.01, 0.1, 0.5, 0.9, 0.99]), dim=2)  # (5, N, 5)
-    return np.hstack([_mean_and_spread(maps), quantiles.permute(1, 0, 2).flatten(1).double().numpy(), gradients.numpy()])
+    return np.hstack(
+        [_mean_and_spread(maps), quantiles.permute(1, 0, 2).flatten(1).double().numpy(), gradients.numpy()]
+    )
 
 
 def _mean_and_spread(maps: Tensor) -> Array:

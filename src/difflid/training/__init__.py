@@ -1,1 +1,1 @@
-
+"""Training priors and dehazing networks."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos
@@ -149,10 +150,10 @@ def _spread(files: list[Path], count: int) -> list[Path]:
 
 
 def _tensor(photo: Photo) -> Tensor:
-    return _batch_of_one(np.asarray(photo.clear, np.float32) / 255)
+    return _batch_of_one(np.asarray(photo.clear, np.float32) / np.float32(255))
 
 
-def _batch_of_one(picture: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _batch_of_one(picture: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)[None]
 
 

@@ -1,7 +1,6 @@
 """What a training run remembers: weights, their moving average, the optimiser and the images seen."""
 
 import copy
-import os
 import pickle
 from pathlib import Path
 
@@ -29,7 +28,7 @@ class TrainingState:
         temporary = run / f"{CHECKPOINT}.part"
         tensors = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
         torch.save({"images": self.images, **tensors}, temporary)
-        os.replace(temporary, run / CHECKPOINT)
+        temporary.replace(run / CHECKPOINT)
 
     def resume(self, run: Path) -> bool:
         """Take up the checkpoint of ``run``; false where there is none.
@@ -54,7 +53,5 @@ class TrainingState:
 def update_average(average: nn.Module, model: nn.Module, *, images: int, batch: int, half_life: float) -> None:
     """Move ``average`` towards ``model``; the half-life is a share of the images seen (EDM2, eq. 121 ff.)."""
     decay = 0.5 ** (batch / max(half_life * images, 1e-8))
-    for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
+    for ours, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         ours.lerp_(theirs, 1 - decay)
-    for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
-        ours.copy_(theirs)
