@@ -16,10 +16,12 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy import ndimage
 from skimage import metrics as reference
+from tiny import tiny_dehazer
 
 from difflid import evaluation, haze
 from difflid.cli.evaluate import evaluate as command
 from difflid.data.pairs import DATA_SETS
+from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError
 from difflid.evaluation import BASELINES, PROTOCOLS, EvaluationSet, Method, open_set
 from difflid.evaluation.no_reference import visible_edges
@@ -285,15 +287,29 @@ def test_the_command_needs_a_method_and_a_known_protocol(pairs: Path) -> None:
     assert "full, unrounded" in str(done.exception)
 
 
-def test_an_embedded_model_is_evaluated_with_its_digests(pairs: Path) -> None:
-    zoo = pytest.importorskip("difflid.zoo")
-    if not zoo.embedded_models():
-        pytest.skip("no model comes with this checkout")
-    name = zoo.embedded_models()[0]
-    [model] = evaluation.open_methods([name])
-    weights = zoo.find_model(name) / "model.safetensors"
-    assert model.weights_sha256["model.safetensors"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    results = evaluation.evaluate([model], [open_set(str(pairs), limit=1)], FULL)
-    assert results.rows[0].scores["psnr"] > 5
-    assert model.transmission is not None
-    assert model.transmission(torch.rand(1, 3, 9, 12)).shape == (1, 1, 9, 12)
+def test_a_model_folder_is_evaluated_with_its_digests(pairs: Path, tmp_path: Path) -> None:
+    dehazer = tiny_dehazer()
+    for place in ("one/model", "two/model"):
+        dehazer.save_pretrained(tmp_path / place)
+    names = [str(tmp_path / "one/model"), str(tmp_path / "two/model")]
+    [alone] = evaluation.open_methods(names[:1])
+    weights = (tmp_path / "one/model/model.safetensors").read_bytes()
+    assert alone.name == "model"
+    assert alone.weights_sha256["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert len(alone.weights_sha256) == 2  # the prior's too
+    assert [each.name for each in evaluation.open_methods(names)] == names
+    hazy = torch.rand(1, 3, 19, 22)
+    loaded = Dehazer.from_pretrained(names[0])
+    expected = loaded.restore(hazy, loaded.encode(hazy))
+    assert torch.equal(alone.restore(hazy), expected.clear)
+    assert alone.transmission is not None
+    assert torch.equal(alone.transmission(hazy), expected.transmission)
+    sets = [open_set(str(pairs), limit=1)]
+    results = evaluation.evaluate([alone], sets, FULL)
+    evaluation.write_report(results, [alone], sets, tmp_path / "report.html")
+    assert hashlib.sha256(weights).hexdigest() in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_unknown_model_is_an_error() -> None:
+    with pytest.raises(ModelError, match="no-such-model"):
+        evaluation.open_methods(["no-such-model"])

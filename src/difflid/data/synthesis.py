@@ -151,7 +151,7 @@ def resample(field: Array, size: tuple[int, int], box: Box = (0, 0, 1, 1)) -> Ar
 def _jpeg(picture: Array, quality: int) -> Array:
     stream = io.BytesIO()
     Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(stream, "JPEG", quality=quality)
-    return np.asarray(Image.open(stream), np.float32) / 255
+    return np.asarray(Image.open(stream), np.float32) / np.float32(255)
 
 
 def _to_linear(srgb: Array) -> Array:

@@ -49,7 +49,7 @@ class Condition:
 
     modulations: tuple[Modulation, ...]  # of HAE, per level
     keys_values: tuple[Tensor | None, ...]  # of CIM, per level
-    gain: Tensor  # (B, 1, S, S) coarse haze gain, before the softplus
+    haze: Tensor  # (B, 1, S, S) coarse haze: the logit of 1 - transmission
     airlight: Tensor  # (B, 3) airlight, before the sigmoid
 
 
@@ -115,15 +115,16 @@ class DiffLI2D(nn.Module):
         levels = config.levels
         widths = [level.width for level in levels]
         self.guide = GuideBranch(config)
-        self.coarse_gain = nn.Conv2d(config.guide_width, 1, 1)
+        self.coarse_haze = nn.Conv2d(config.guide_width, 1, 1)
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, widths[0], 3, padding=1))
         self.encoder = nn.ModuleList(_blocks(level.width, level.encoder_blocks) for level in levels[:-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(Level(level, level.decoder_blocks, config) for level in levels)
         self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * CHANNELS, 3, padding=1), nn.PixelShuffle(2))
-        nn.init.zeros_(self.head[0].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.head[0].bias)  # type: ignore[arg-type]
+        _start_at(self.head[0], 0.0)
+        _start_at(self.coarse_haze, -0.5)  # transmission 0.6
+        _start_at(self.guide.airlight, 1.4)  # airlight 0.8
 
     @property
     def stride(self) -> int:
@@ -155,7 +156,7 @@ class DiffLI2D(nn.Module):
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
-            gain=self.coarse_gain(features),
+            haze=self.coarse_haze(features),
             airlight=airlight,
         )
 
@@ -179,13 +180,20 @@ class DiffLI2D(nn.Module):
             modulation, keys_values = condition.modulations[index], condition.keys_values[index]
             x = self.decoder[index](x, modulation, keys_values, window, 2 ** (index + 1))
         height, width = image.shape[2:]
-        coarse = sample_at(condition.gain, window, (height, width), 1)  # (B, 1, h, w)
+        coarse = sample_at(condition.haze, window, (height, width), 1)  # (B, 1, h, w)
         whole = F.pad(condition.airlight, (0, 3))[:, :, None, None].expand(-1, -1, height, width)
         return read_head(self.head(x).float() + torch.cat((coarse.float(), whole.float()), dim=1))
 
     def forward(self, image: Tensor, window: Tensor, guide: Tensor, content: Tensor, haze: Tensor) -> Scattering:
         """See the haze in one window per picture: :meth:`condition`, then :meth:`look`."""
         return self.look(image, window, self.condition(guide, content, haze))
+
+
+def _start_at(layer: nn.Module, value: float) -> None:
+    """Let a layer give ``value``, whatever it is fed, until it has learnt better."""
+    layer = cast(nn.Conv2d, layer)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(cast(Tensor, layer.bias), value)
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:

@@ -7,13 +7,12 @@ and the picture is left as it is, residual included.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["CHANNELS", "Scattering", "read_head", "restore"]
 
-CHANNELS = 7  # of the network's last layer: gain 1, airlight 3, residual 3
-LARGEST_GAIN = 60.0  # transmission never falls below 1 / 61
+CHANNELS = 7  # of the network's last layer: haze 1, airlight 3, residual 3
+SMALLEST_TRANSMISSION = 0.016  # bounds the gain, and with it the noise, at 60
 LARGEST_RESIDUAL = 0.5
 
 
@@ -28,8 +27,8 @@ class Scattering:
 
 def read_head(features: Tensor) -> Scattering:
     """Turn the last layer's ``(B, 7, H, W)`` into physical quantities, float32."""
-    gain, airlight, residual = features.float().split((1, 3, 3), dim=1)
-    transmission = 1 / (1 + F.softplus(gain).clamp(max=LARGEST_GAIN))
+    haze, airlight, residual = features.float().split((1, 3, 3), dim=1)
+    transmission = SMALLEST_TRANSMISSION + (1 - SMALLEST_TRANSMISSION) * torch.sigmoid(-haze)
     return Scattering(transmission, torch.sigmoid(airlight), LARGEST_RESIDUAL * torch.tanh(residual))
 
 

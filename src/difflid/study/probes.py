@@ -48,7 +48,7 @@ def hazy_samples(photos: Sequence[Photo], prior: Prior, *, versions: int, seed: 
     size, grid = prior.spec.guide_size, prior.spec.grid
     samples = []
     for group, photo in enumerate(photos):
-        clear = np.asarray(photo.clear.resize((size, size)), np.float32) / 255
+        clear = np.asarray(photo.clear.resize((size, size)), np.float32) / np.float32(255)
         for version in range(versions):
             haze = draw_haze(photo.depth, np.random.default_rng((seed, group, version)), clear_share=0.1)
             hazy, transmission = render(clear, haze)

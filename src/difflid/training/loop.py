@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ def train(objective: Objective, config: LoopConfig) -> Path:
     state = TrainingState(model, _optimizer(model, config))
     if state.resume(run):
         log.info("resumed %s at %d images", run, state.images)
-    forward = torch.compile(model, dynamic=False) if config.compile else model
+    forward = cast(nn.Module, torch.compile(model, dynamic=False)) if config.compile else model
     started, first = time.monotonic(), state.images
     for batch in _stream(objective, config, state.images // config.batch):
         loss = _step(objective, forward, state, batch, config)

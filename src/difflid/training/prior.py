@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class PriorObjective:
 
     def __init__(self, config: PriorTrainingConfig) -> None:
         self.config = config
-        self.model: nn.Module = build_unet(config.unet)
+        self.model: nn.Module = cast(nn.Module, build_unet(config.unet))
         self._alpha_bars = alpha_bars().float()
         self._largest = round(config.guide_size / config.crop)
         train_files, validation_files = split_photos(photo_files(Path(config.photos)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -50,12 +51,12 @@ class RestorationTrainingConfig:
     content_timestep: int = 0  # t1
     haze_timestep: int = 500  # t2
     crop: int = 160  # side of a training crop in pixels
-    physics: float = 0.1  # weight of the errors of transmission and airlight
-    validation_photos: int = 32  # held-out photographs per validation, with and without haze
+    physics: float = 0.3  # weight of the errors of transmission and airlight
+    validation_photos: int = 24  # held-out photographs per validation, with and without haze
 
 
 class RestorationObjective:
-    """Relative L1 on the picture, plus L1 on transmission and airlight, which synthetic haze knows."""
+    """Relative L1 on the picture, plus the errors of transmission and airlight, which synthetic haze knows."""
 
     def __init__(self, config: RestorationTrainingConfig) -> None:
         self.config = config
@@ -126,7 +127,7 @@ def relative(error: Tensor) -> Tensor:
 
 
 def _physics_error(seen: Scattering, batch: HazyBatch) -> Tensor:
-    transmission = (seen.transmission - batch.transmission).abs().mean()
+    transmission = F.binary_cross_entropy(seen.transmission, batch.transmission)  # its gradient never saturates
     veil = 1 - batch.transmission  # the airlight shows only through the veil
     airlight = ((seen.airlight - batch.airlight[:, :, None, None]).abs() * veil).mean()
     return transmission + airlight
