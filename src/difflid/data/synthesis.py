@@ -44,7 +44,7 @@ class Camera:
     jpeg: int | None  # quality, or none
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.2) -> Haze:
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.14) -> Haze:
     """Draw the haze of one picture.
 
     Args:

@@ -51,12 +51,12 @@ class RestorationTrainingConfig:
     content_timestep: int = 0  # t1
     haze_timestep: int = 500  # t2
     crop: int = 160  # side of a training crop in pixels
-    physics: float = 0.3  # weight of the errors of transmission and airlight
+    physics: float = 0.03  # weight of the errors of transmission and airlight
     validation_photos: int = 24  # held-out photographs per validation, with and without haze
 
 
 class RestorationObjective:
-    """Relative L1 on the picture, plus the errors of transmission and airlight, which synthetic haze knows."""
+    """L1 on the picture, plus the errors of transmission and airlight, which synthetic haze knows."""
 
     def __init__(self, config: RestorationTrainingConfig) -> None:
         self.config = config
@@ -76,7 +76,7 @@ class RestorationObjective:
         return HazyCrops(self._train, self.prior.spec.guide_size, self.config.crop, loop.batch, loop.seed)
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
-        """Return the mean over the crops of the relative error of the picture and the errors of the physics."""
+        """Return the L1 error of the picture plus the weighted errors of the physics."""
         device = self.config.loop.device
         batch = HazyBatch(*(tensor.to(device, non_blocking=True) for tensor in batch))
         with torch.autocast(device.split(":")[0], enabled=False):
@@ -85,8 +85,7 @@ class RestorationObjective:
             ).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
         seen: Scattering = model(hazy, batch.window, batch.guide, content, haze)
-        error = (restore(hazy, seen) - batch.clear).abs().mean(dim=(1, 2, 3))
-        return relative(error).mean() + self.config.physics * _physics_error(seen, batch)
+        return F.l1_loss(restore(hazy, seen), batch.clear) + self.config.physics * _physics_error(seen, batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs."""
@@ -119,11 +118,6 @@ class RestorationObjective:
             restored = dehazer.restore(hazy, dehazer.encode(hazy)).clear.cpu()
             scores.append(min(LARGEST_PSNR, psnr((restored * 255).round() / 255, clear).item()))
         return float(np.mean(scores))
-
-
-def relative(error: Tensor) -> Tensor:
-    """``log(1 + e / e0)``: counts errors by their ratio, as PSNR does, so that light haze matters as dense does."""
-    return torch.log1p(error / 0.02)
 
 
 def _physics_error(seen: Scattering, batch: HazyBatch) -> Tensor:
