@@ -17,6 +17,7 @@ from difflid.errors import ModelError
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import Prior, UNetPrior
 from difflid.tiling import pad_to_multiple, tiles
+from difflid.zoo import find_model
 
 __all__ = ["NO_HAZE", "Dehazer", "DehazerConfig", "Restoration"]
 
@@ -147,8 +148,6 @@ class Dehazer(nn.Module):
         Raises:
             ModelError: there is no such model, or its files are damaged or do not fit each other.
         """
-        from difflid.zoo import find_model
-
         folder = find_model(name_or_folder)
         try:
             config = _read_config(json.loads((folder / "config.json").read_text()))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from difflid.data.photos import load_squares, photo_files, split_photos
+from difflid.metrics import psnr
 from difflid.prior import UNetPrior, UNetPriorConfig, add_noise, alpha_bars, build_unet, fixed_noise
 from difflid.prior.latents import TIMESTEPS
 from difflid.training.config import LoopConfig
@@ -106,8 +107,7 @@ class PriorObjective:
 
 def _psnr(a: Tensor, b: Tensor) -> float:
     """Mean PSNR per picture of two batches in [-1, 1], in dB."""
-    errors = (a - b).square().mean(dim=(1, 2, 3)) / 4
-    return float((-10 * errors.log10()).mean())
+    return psnr(a, b, data_range=2.0).mean().item()
 
 
 def train_prior(config: PriorTrainingConfig) -> Path:
