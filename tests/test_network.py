@@ -34,10 +34,23 @@ def test_every_part_is_instructed_by_the_latents(network: DiffLI2D) -> None:
     image, window = torch.rand(1, 3, 16, 16), torch.tensor([[0, 0, 16, 16]])
     guide = torch.rand(1, 3, 16, 16)
     content, haze = torch.randn(1, 8, 8, 8), torch.randn(1, 8, 8, 8)
-    reference = network(image, window, guide, content, haze).transmission
-    assert not torch.allclose(reference, network(image, window, guide, content, -haze).transmission)
-    assert not torch.allclose(reference, network(image, window, guide, -content, haze).transmission)
-    assert not torch.allclose(reference, network(image, window, 1 - guide, content, haze).transmission)
+    inputs = [guide, content, haze]
+    reference = network(image, window, *inputs)[0].transmission
+    for index in range(3):
+        changed = [-tensor if index == place else tensor for place, tensor in enumerate(inputs)]
+        assert not torch.allclose(reference, network(image, window, *changed)[0].transmission)
+
+
+def test_several_windows_of_one_picture_are_seen_as_each_alone(network: DiffLI2D) -> None:
+    picture, guide = torch.rand(1, 3, 32, 32), torch.rand(2, 3, 16, 16)
+    content, haze = torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8)
+    window = torch.tensor([[0, 0, 64, 64], [32, 16, 64, 64]])
+    seen, coarse = network(picture.expand(4, -1, -1, -1), window.repeat(2, 1), guide, content, haze)
+    alone = network.condition(guide[1:], content[1:], haze[1:])
+    torch.testing.assert_close(network.look(picture, window[:1], alone).residual, seen.residual[2:3])
+    torch.testing.assert_close(network.look(picture, window[1:], alone).transmission, seen.transmission[3:])
+    torch.testing.assert_close(alone.coarse().airlight, coarse.airlight[1:])
+    assert coarse.transmission.shape == (2, 1, 16, 16)
 
 
 def test_cim_knows_what_the_latent_holds_not_where(network: DiffLI2D) -> None:
@@ -62,7 +75,7 @@ def test_sample_at_is_the_same_in_every_window() -> None:
 
 
 def test_the_head_gives_physical_quantities() -> None:
-    seen = read_head(50 * torch.randn(2, 7, 9, 5))
+    seen = read_head(50 * torch.randn(2, 4, 9, 5), 50 * torch.randn(2, 3, 9, 5))
     assert seen.transmission.min() > 0
     assert seen.transmission.max() <= 1
     assert 0 <= seen.airlight.min() <= seen.airlight.max() <= 1

@@ -18,6 +18,8 @@ from difflid.errors import DataError
 
 __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
 
+Arrays = tuple[NDArray[np.float32], ...]
+
 SMALLEST_CROP = 96  # pixels of the photograph; smaller ones are magnified to the size of the crop
 
 
@@ -31,14 +33,16 @@ class Photo:
 
 
 class HazyBatch(NamedTuple):
-    """B crops; pictures are RGB in [0, 1]."""
+    """K crops of each of B pictures, RGB in [0, 1]; the crops of a picture lie one after the other."""
 
-    hazy: Tensor  # (B, 3, c, c)
-    clear: Tensor  # (B, 3, c, c)
-    transmission: Tensor  # (B, 1, c, c)
-    airlight: Tensor  # (B, 3)
+    hazy: Tensor  # (B K, 3, c, c)
+    clear: Tensor  # (B K, 3, c, c)
+    transmission: Tensor  # (B K, 1, c, c)
+    window: Tensor  # (B K, 4) top, left of the crop; height, width of the picture
     guide: Tensor  # (B, 3, S, S) the whole hazy picture
-    window: Tensor  # (B, 4) top, left of the crop; height, width of the picture
+    clear_guide: Tensor  # (B, 3, S, S)
+    guide_transmission: Tensor  # (B, 1, S, S)
+    airlight: Tensor  # (B, 3)
 
 
 def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]:
@@ -63,20 +67,23 @@ def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
 
 @dataclass(frozen=True)
 class HazyCrops(Dataset[HazyBatch]):
-    """Item ``step``: a batch of crops with fresh haze, a function of (seed, step)."""
+    """Item ``step``: a batch of pictures with fresh haze and crops of each, a function of (seed, step)."""
 
     photos: Sequence[Photo]
     guide_size: int
     crop: int
+    crops: int  # of each picture
     batch: int
     seed: int
 
     def __getitem__(self, step: int) -> HazyBatch:
         rng = np.random.default_rng((self.seed, step))
-        samples = [self._sample(rng) for _ in range(self.batch)]
-        return HazyBatch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)))
+        pictures = [self._picture(rng) for _ in range(self.batch)]
+        crops, wholes = zip(*pictures, strict=True)
+        return HazyBatch(*_stack([crop for of_one in crops for crop in of_one]), *_stack(wholes))
 
-    def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+    def _picture(self, rng: np.random.Generator) -> tuple[list[Arrays], Arrays]:
+        """Crops as (hazy, clear, transmission, window), and the whole as the last fields of a HazyBatch."""
         photo = self.photos[int(rng.integers(len(self.photos)))]
         clear, depth = photo.clear, photo.depth
         if rng.random() < 0.5:
@@ -85,24 +92,26 @@ class HazyCrops(Dataset[HazyBatch]):
         haze = draw_haze(depth, rng)
         camera = draw_camera(haze, rng)
         gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
-        box = _draw_box(clear.size, rng)
-        crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
+        crops = []
+        for _ in range(self.crops):
+            box = _draw_box(clear.size, rng)
+            crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
+            hazy, transmission = render(crop, haze, box)
+            hazy = photograph(hazy, camera, rng)
+            crops.append((_channels_first(hazy), _channels_first(crop), transmission[None], self._window(box)))
         guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
-        hazy, transmission = render(crop, haze, box)
-        hazy_guide, _ = render(guide, haze)
-        return (
-            _channels_first(photograph(hazy, camera, rng)),
-            _channels_first(crop),
-            transmission[None],
-            haze.airlight,
-            _channels_first((hazy_guide * np.float32(camera.exposure)).clip(0, 1)),
-            self._window(box),
-        )
+        hazy_guide, transmission = render(guide, haze)
+        hazy_guide = (hazy_guide * np.float32(camera.exposure)).clip(0, 1)
+        return crops, (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Where the crop lies, in pixels of a picture magnified as the crop is."""
         width, height = self.crop / (box[2] - box[0]), self.crop / (box[3] - box[1])
         return np.array([box[1] * height, box[0] * width, height, width], np.float32)
+
+
+def _stack(samples: Sequence[Arrays]) -> list[Tensor]:
+    return [torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)]
 
 
 def _draw_box(size: tuple[int, int], rng: np.random.Generator) -> Box:

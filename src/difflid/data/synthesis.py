@@ -19,6 +19,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
+WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Haze:
     optical_depth: Array  # (h, w) >= 0, at any resolution, spanning the picture
     airlight: Array  # (3,) RGB in [0, 1]
     linear: bool  # mixed in linear light rather than in sRGB values
+    angstrom: float = 0.0  # Angstrom exponent: how much faster the optical depth grows towards blue
 
     @property
     def present(self) -> bool:
@@ -50,28 +52,42 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
-        clear_share: how often there is no haze at all.
+        clear_share: how often there is no haze at all, up to 0.65.
     """
     airlight = _draw_airlight(rng)
-    linear = bool(rng.random() < 0.2)
+    linear = bool(rng.random() < 0.15)
+    angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
     shape = (FIELD, FIELD) if depth is None else depth.shape
-    kind = rng.choice(["clear", "scene", "blank"], p=[clear_share, 0.88 - clear_share, 0.12])
+    kind = rng.choice(["clear", "scene", "veil", "blank"], p=[clear_share, 0.65 - clear_share, 0.25, 0.1])
     if kind == "clear":
         return Haze(np.zeros(shape, np.float32), airlight, linear)
-    if kind == "blank":
-        optical = np.exp(rng.uniform(np.log(0.9), np.log(3.5))) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
-    else:
+    if kind == "scene":
         optical = _scene(depth, shape, rng)
-    return Haze(np.clip(optical, 0, LARGEST_OPTICAL_DEPTH).astype(np.float32), airlight, linear)
+    elif kind == "veil":
+        optical = _veil(depth, shape, rng)
+    else:
+        optical = np.exp(rng.uniform(np.log(0.9), np.log(3.5))) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
+    return Haze(np.clip(optical, 0, LARGEST_OPTICAL_DEPTH).astype(np.float32), airlight, linear, angstrom)
 
 
 def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that grows into the scene."""
-    distance = _gradient(shape, rng) if depth is None or rng.random() < 0.15 else _reshape(depth, rng)
+    distance = _distance(depth, shape, rng)
     near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0  # haze in front of the nearest thing
     density = np.exp(rng.uniform(np.log(0.2), np.log(3.5)))
     optical = density * (near + (1 - near) * distance)
     return optical * _patches(shape, rng, spread=rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else optical
+
+
+def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """Optical depth that hardly changes over the picture: a thin veil before everything, as far scenes have it."""
+    density = np.exp(rng.uniform(np.log(0.1), np.log(1.6)))
+    near = rng.uniform(0.4, 1.0)
+    return np.asarray(density * (near + (1 - near) * _distance(depth, shape, rng)), np.float32)
+
+
+def _distance(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    return _gradient(shape, rng) if depth is None or rng.random() < 0.15 else _reshape(depth, rng)
 
 
 def _reshape(depth: Array, rng: np.random.Generator) -> Array:
@@ -97,8 +113,8 @@ def _patches(shape: tuple[int, int], rng: np.random.Generator, *, spread: float)
 
 def _draw_airlight(rng: np.random.Generator) -> Array:
     """Mostly bright and grey; sometimes bluish or warm, sometimes dim."""
-    level = rng.uniform(0.6, 1.0) if rng.random() < 0.88 else rng.uniform(0.35, 0.6)
-    tint = rng.choice(["grey", "blue", "warm"], p=[0.55, 0.3, 0.15])
+    level = rng.uniform(0.65, 1.02) if rng.random() < 0.88 else rng.uniform(0.35, 0.65)
+    tint = rng.choice(["grey", "blue", "warm"], p=[0.6, 0.27, 0.13])
     slope = {"grey": 0.0, "blue": rng.uniform(0.02, 0.12), "warm": -rng.uniform(0.02, 0.12)}[tint]
     colour = level * np.array([1 - slope, 1 - slope / 3, 1 + slope / 2]) + rng.normal(0, 0.008, 3)
     return np.clip(colour, 0, 1).astype(np.float32)
@@ -121,11 +137,11 @@ def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Ar
         box: where the part lies in the picture.
 
     Returns:
-        hazy ``(h, w, 3)`` and transmission ``(h, w)``.
+        hazy ``(h, w, 3)`` and transmission ``(h, w)``, of green where the colours differ.
     """
     optical = resample(haze.optical_depth, (clear.shape[1], clear.shape[0]), box)
     transmission = np.exp(-np.maximum(optical, 0))
-    t = transmission[..., None]
+    t = transmission[..., None] ** ((WAVELENGTHS / WAVELENGTHS[1]) ** np.float32(-haze.angstrom))
     if haze.linear and haze.present:
         return _to_srgb(_to_linear(clear) * t + _to_linear(haze.airlight) * (1 - t)), transmission
     return clear * t + haze.airlight * (1 - t), transmission
@@ -138,7 +154,7 @@ def photograph(hazy: Array, camera: Camera, rng: np.random.Generator) -> Array:
     if camera.noise:
         hazy = hazy + np.float32(camera.noise) * rng.standard_normal(hazy.shape, np.float32)
     hazy = hazy.clip(0, 1)
-    return hazy if camera.jpeg is None else _jpeg(hazy, camera.jpeg)
+    return hazy if camera.jpeg is None else _jpeg(hazy, camera.jpeg, rng)
 
 
 def resample(field: Array, size: tuple[int, int], box: Box = (0, 0, 1, 1)) -> Array:
@@ -148,10 +164,13 @@ def resample(field: Array, size: tuple[int, int], box: Box = (0, 0, 1, 1)) -> Ar
     return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BILINEAR, box=pixels))
 
 
-def _jpeg(picture: Array, quality: int) -> Array:
+def _jpeg(picture: Array, quality: int, rng: np.random.Generator) -> Array:
+    """Compress, with the grid of 8 x 8 blocks anywhere: after a crop or a resize it lies anywhere."""
+    top, left = (int(offset) for offset in rng.integers(0, 8, 2))
+    pixels = np.pad(np.round(picture * 255).astype(np.uint8), ((top, 0), (left, 0), (0, 0)), mode="edge")
     stream = io.BytesIO()
-    Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(stream, "JPEG", quality=quality)
-    return np.asarray(Image.open(stream), np.float32) / np.float32(255)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    return np.asarray(Image.open(stream), np.float32)[top:, left:] / np.float32(255)
 
 
 def _to_linear(srgb: Array) -> Array:

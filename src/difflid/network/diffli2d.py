@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from difflid.network.blocks import ContentIntegration, HazeEnhancement, LocalBlock, Modulation, sample_at
-from difflid.network.head import CHANNELS, Scattering, read_head
+from difflid.network.head import Scattering, read_head
 
 __all__ = ["Condition", "DiffLI2D", "DiffLI2DConfig", "LevelConfig"]
 
@@ -51,6 +51,23 @@ class Condition:
     keys_values: tuple[Tensor | None, ...]  # of CIM, per level
     haze: Tensor  # (B, 1, S, S) coarse haze: the logit of 1 - transmission
     airlight: Tensor  # (B, 3) airlight, before the sigmoid
+
+    def coarse(self) -> Scattering:
+        """Return the haze of the whole picture at the guide's size, without detail."""
+        features = torch.cat((self.haze, _everywhere(self.airlight, *self.haze.shape[2:])), dim=1)
+        return read_head(features, torch.zeros_like(features[:, :3]))
+
+    def repeat(self, count: int) -> "Condition":
+        """Repeat each picture of the batch ``count`` times, for several windows of one picture."""
+        return Condition(
+            tuple(
+                Modulation(each.scale_shift.repeat_interleave(count, 0), each.gate.repeat_interleave(count, 0))
+                for each in self.modulations
+            ),
+            tuple(None if each is None else each.repeat_interleave(count, 0) for each in self.keys_values),
+            self.haze.repeat_interleave(count, 0),
+            self.airlight.repeat_interleave(count, 0),
+        )
 
 
 class GuideBranch(nn.Module):
@@ -121,8 +138,8 @@ class DiffLI2D(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(Level(level, level.decoder_blocks, config) for level in levels)
-        self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * CHANNELS, 3, padding=1), nn.PixelShuffle(2))
-        _start_at(self.head[0], 0.0)
+        self.head = nn.Conv2d(widths[0], 4 + 4 * 3, 3, padding=1)  # haze and airlight; residual of 2 x 2 pixels
+        _start_at(self.head, 0.0)
         _start_at(self.coarse_haze, -0.5)  # transmission 0.6
         _start_at(self.guide.airlight, 1.4)  # airlight 0.8
 
@@ -138,7 +155,7 @@ class DiffLI2D(nn.Module):
     @property
     def reach(self) -> int:
         """How far away, in pixels, the picture can influence a result: the halo that makes tiles exact."""
-        reach = 2 + 2  # 3x3 convolutions of stem and head, at half resolution
+        reach = 2 + 2 + 2  # at half resolution: 3x3 convolutions of stem and head, interpolation
         for index, level in enumerate(self.config.levels):
             encoder = level.encoder_blocks if index < len(self.config.levels) - 1 else 0
             reach += 2 * (encoder + level.decoder_blocks) * 2 ** (index + 1)
@@ -180,13 +197,31 @@ class DiffLI2D(nn.Module):
             modulation, keys_values = condition.modulations[index], condition.keys_values[index]
             x = self.decoder[index](x, modulation, keys_values, window, 2 ** (index + 1))
         height, width = image.shape[2:]
-        coarse = sample_at(condition.haze, window, (height, width), 1)  # (B, 1, h, w)
-        whole = F.pad(condition.airlight, (0, 3))[:, :, None, None].expand(-1, -1, height, width)
-        return read_head(self.head(x).float() + torch.cat((coarse.float(), whole.float()), dim=1))
+        smooth, residual = self.head(x).float().split((4, 12), dim=1)
+        coarse = sample_at(condition.haze.float(), window, (height, width), 1)  # (B, 1, h, w)
+        known = torch.cat((coarse, _everywhere(condition.airlight.float(), height, width)), dim=1)
+        detail = F.interpolate(smooth, scale_factor=2, mode="bilinear")  # haze has no finer edges
+        return read_head(known + detail, F.pixel_shuffle(residual, 2))
 
-    def forward(self, image: Tensor, window: Tensor, guide: Tensor, content: Tensor, haze: Tensor) -> Scattering:
-        """See the haze in one window per picture: :meth:`condition`, then :meth:`look`."""
-        return self.look(image, window, self.condition(guide, content, haze))
+    def forward(
+        self, image: Tensor, window: Tensor, guide: Tensor, content: Tensor, haze: Tensor
+    ) -> tuple[Scattering, Scattering]:
+        """See the haze in K windows of each picture and, coarsely, in its guide: what training compares.
+
+        Args:
+            image: ``(B K, 3, h, w)``, the K windows of a picture one after the other.
+            window: ``(B K, 4)``, see :meth:`look`.
+            guide: ``(B, 3, S, S)``, see :meth:`condition`.
+            content: ``(B, C, S/r, S/r)``.
+            haze: same shape.
+        """
+        condition = self.condition(guide, content, haze)
+        return self.look(image, window, condition.repeat(len(image) // len(guide))), condition.coarse()
+
+
+def _everywhere(values: Tensor, height: int, width: int) -> Tensor:
+    """``(B, C)`` -> ``(B, C, height, width)``."""
+    return values[:, :, None, None].expand(-1, -1, height, width)
 
 
 def _start_at(layer: nn.Module, value: float) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CHANNELS", "Scattering", "read_head", "restore"]
+__all__ = ["Scattering", "read_head", "restore"]
 
-CHANNELS = 7  # of the network's last layer: haze 1, airlight 3, residual 3
 SMALLEST_TRANSMISSION = 0.016  # bounds the gain, and with it the noise, at 60
 LARGEST_RESIDUAL = 0.5
 
@@ -25,11 +24,16 @@ class Scattering:
     residual: Tensor  # (B, 3, H, W) in [-0.5, 0.5]
 
 
-def read_head(features: Tensor) -> Scattering:
-    """Turn the last layer's ``(B, 7, H, W)`` into physical quantities, float32."""
-    haze, airlight, residual = features.float().split((1, 3, 3), dim=1)
+def read_head(veil: Tensor, residual: Tensor) -> Scattering:
+    """Turn the last layer into physical quantities, float32.
+
+    Args:
+        veil: ``(B, 4, H, W)``, haze (the logit of 1 - transmission) and airlight before its sigmoid.
+        residual: ``(B, 3, H, W)`` before its bound.
+    """
+    haze, airlight = veil.float().split((1, 3), dim=1)
     transmission = SMALLEST_TRANSMISSION + (1 - SMALLEST_TRANSMISSION) * torch.sigmoid(-haze)
-    return Scattering(transmission, torch.sigmoid(airlight), LARGEST_RESIDUAL * torch.tanh(residual))
+    return Scattering(transmission, torch.sigmoid(airlight), LARGEST_RESIDUAL * torch.tanh(residual.float()))
 
 
 def restore(image: Tensor, seen: Scattering, strength: float = 1.0) -> Tensor:

@@ -50,13 +50,18 @@ class RestorationTrainingConfig:
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
     haze_timestep: int = 500  # t2
-    crop: int = 160  # side of a training crop in pixels
+    crop: int = 128  # side of a training crop in pixels
+    crops: int = 2  # crops of each picture
     physics: float = 0.03  # weight of the errors of transmission and airlight
+    coarse: float = 0.5  # weight of the loss of the whole picture at the guide's size
     validation_photos: int = 24  # held-out photographs per validation, with and without haze
 
 
 class RestorationObjective:
-    """L1 on the picture, plus the errors of transmission and airlight, which synthetic haze knows."""
+    """L1 on the picture, plus the errors of transmission and airlight, which synthetic haze knows.
+
+    Both on crops and, from the condition alone, on the whole picture at the guide's size.
+    """
 
     def __init__(self, config: RestorationTrainingConfig) -> None:
         self.config = config
@@ -73,19 +78,29 @@ class RestorationObjective:
     def batches(self) -> HazyCrops:
         """Return the training batches by step."""
         loop = self.config.loop
-        return HazyCrops(self._train, self.prior.spec.guide_size, self.config.crop, loop.batch, loop.seed)
+        guide_size, config = self.prior.spec.guide_size, self.config
+        return HazyCrops(self._train, guide_size, config.crop, config.crops, loop.batch, loop.seed)
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
-        """Return the L1 error of the picture plus the weighted errors of the physics."""
-        device = self.config.loop.device
-        batch = HazyBatch(*(tensor.to(device, non_blocking=True) for tensor in batch))
-        with torch.autocast(device.split(":")[0], enabled=False):
-            content, haze = self.prior.encode(
-                batch.guide, (self.config.content_timestep, self.config.haze_timestep)
-            ).clone()
+        """Return the loss of the crops plus the weighted loss of the whole pictures."""
+        config = self.config
+        batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
+        content, haze = self.prior.encode(batch.guide, (config.content_timestep, config.haze_timestep)).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
-        seen: Scattering = model(hazy, batch.window, batch.guide, content, haze)
-        return F.l1_loss(restore(hazy, seen), batch.clear) + self.config.physics * _physics_error(seen, batch)
+        seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
+        airlight = batch.airlight[:, :, None, None]
+        with torch.autocast(hazy.device.type, enabled=False):
+            whole = self._error(coarse, batch.guide, batch.clear_guide, batch.guide_transmission, airlight)
+            airlight = airlight.repeat_interleave(config.crops, 0)
+            return self._error(seen, hazy, batch.clear, batch.transmission, airlight) + config.coarse * whole
+
+    def _error(
+        self, seen: Scattering, hazy: Tensor, clear: Tensor, transmission: Tensor, airlight: Tensor
+    ) -> Tensor:
+        picture = F.l1_loss(restore(hazy, seen), clear)
+        veil = F.binary_cross_entropy(seen.transmission, transmission)  # its gradient never saturates
+        colour = ((seen.airlight - airlight).abs() * (1 - transmission)).mean()  # shows only through the veil
+        return picture + self.config.physics * (veil + colour)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs."""
@@ -118,13 +133,6 @@ class RestorationObjective:
             restored = dehazer.restore(hazy, dehazer.encode(hazy)).clear.cpu()
             scores.append(min(LARGEST_PSNR, psnr((restored * 255).round() / 255, clear).item()))
         return float(np.mean(scores))
-
-
-def _physics_error(seen: Scattering, batch: HazyBatch) -> Tensor:
-    transmission = F.binary_cross_entropy(seen.transmission, batch.transmission)  # its gradient never saturates
-    veil = 1 - batch.transmission  # the airlight shows only through the veil
-    airlight = ((seen.airlight - batch.airlight[:, :, None, None]).abs() * veil).mean()
-    return transmission + airlight
 
 
 def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
