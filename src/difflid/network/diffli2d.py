@@ -159,6 +159,7 @@ class DiffLI2D(nn.Module):
         for index, level in enumerate(self.config.levels):
             encoder = level.encoder_blocks if index < len(self.config.levels) - 1 else 0
             reach += 2 * (encoder + level.decoder_blocks) * 2 ** (index + 1)
+            reach += 2 ** (index + 1) if index else 0  # interpolation to the next finer level
         return reach + self.stride  # blocks are aligned to the stride
 
     def condition(self, guide: Tensor, content: Tensor, haze: Tensor) -> Condition:
@@ -236,5 +237,5 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 
 
 def _upsample(from_width: int, to_width: int) -> nn.Sequential:
-    """Double the resolution: ``(B, from, h, w)`` -> ``(B, to, 2h, 2w)``."""
-    return nn.Sequential(nn.Conv2d(from_width, 4 * to_width, 1), nn.PixelShuffle(2))
+    """Double the resolution, smoothly, so that no grid shows: ``(B, from, h, w)`` -> ``(B, to, 2h, 2w)``."""
+    return nn.Sequential(nn.Conv2d(from_width, to_width, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
