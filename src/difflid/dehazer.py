@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
@@ -17,7 +18,7 @@ from difflid.errors import ModelError
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import Prior, UNetPrior
 from difflid.tiling import pad_to_multiple, tiles
-from difflid.zoo import find_model
+from difflid.zoo import find_model, upload_model
 
 __all__ = ["NO_HAZE", "Dehazer", "DehazerConfig", "Restoration"]
 
@@ -141,14 +142,28 @@ class Dehazer(nn.Module):
         (folder / "model.safetensors.part").replace(folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Put the model on the Hugging Face hub as ``OWNER/NAME``; return the address of the commit.
+
+        Raises:
+            ModelError: the hub cannot be reached or refuses.
+        """
+        with TemporaryDirectory(prefix="difflid-") as folder:
+            self.save_pretrained(folder)
+            return upload_model(Path(folder), repository, private=private)
+
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path | None = None) -> Self:
-        """Load a model folder, a published model by name, or the embedded default (None).
+    def from_pretrained(cls, name_or_folder: str | Path | None = None, *, revision: str | None = None) -> Self:
+        """Load a model folder, a model of the hub (``OWNER/NAME``), or the embedded default (None).
+
+        Args:
+            name_or_folder: see :func:`difflid.zoo.find_model`.
+            revision: branch, tag or commit on the hub.
 
         Raises:
             ModelError: there is no such model, or its files are damaged or do not fit each other.
         """
-        folder = find_model(name_or_folder)
+        folder = find_model(name_or_folder, revision=revision)
         try:
             config = _read_config(json.loads((folder / "config.json").read_text()))
             weights = load_file(folder / "model.safetensors")

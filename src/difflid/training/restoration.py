@@ -94,9 +94,7 @@ class RestorationObjective:
             airlight = airlight.repeat_interleave(config.crops, 0)
             return self._error(seen, hazy, batch.clear, batch.transmission, airlight) + config.coarse * whole
 
-    def _error(
-        self, seen: Scattering, hazy: Tensor, clear: Tensor, transmission: Tensor, airlight: Tensor
-    ) -> Tensor:
+    def _error(self, seen: Scattering, hazy: Tensor, clear: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
         picture = F.l1_loss(restore(hazy, seen), clear)
         veil = F.binary_cross_entropy(seen.transmission, transmission)  # its gradient never saturates
         colour = ((seen.airlight - airlight).abs() * (1 - transmission)).mean()  # shows only through the veil

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from tiny import tiny_dehazer
+
+from difflid.dehazer import Dehazer
+from difflid.errors import ModelError
+from difflid.zoo import EMBEDDED, embedded_models, find_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub without a connection, and what was downloaded from it before: one model."""
+    repository = tmp_path / "models--someone--tiny"
+    tiny_dehazer().save_pretrained(repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_the_default_is_embedded() -> None:
+    assert EMBEDDED in embedded_models()
+    assert find_model() == find_model(EMBEDDED)
+
+
+@pytest.mark.parametrize("revision", [None, COMMIT])
+def test_a_model_of_the_hub(hub: Path, revision: str | None) -> None:
+    assert hub in find_model("someone/tiny", revision=revision).parents
+    image = torch.rand(1, 3, 20, 24)
+    loaded, saved = Dehazer.from_pretrained("someone/tiny", revision=revision), tiny_dehazer()
+    torch.testing.assert_close(
+        loaded.restore(image, loaded.encode(image)).clear,
+        saved.restore(image, saved.encode(image)).clear,
+        atol=0.02,
+        rtol=0,
+    )
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_the_hub_does_not_give_is_said() -> None:
+    with pytest.raises(ModelError, match="someone/else is not a folder, and the hub cannot be reached"):
+        find_model("someone/else")
+    with pytest.raises(ModelError, match="cannot upload the model to someone/tiny"):
+        tiny_dehazer().push_to_hub("someone/tiny")
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "a/b/c", "/no/such/folder"])
+def test_an_unknown_model_is_an_error(name: str) -> None:
+    with pytest.raises(ModelError, match="no model"):
+        find_model(name)
