@@ -92,7 +92,7 @@ class HazyCrops(Dataset[HazyBatch]):
         haze = draw_haze(depth, rng)
         camera = draw_camera(haze, rng)
         gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
-        crops = []
+        crops: list[Arrays] = []
         for _ in range(self.crops):
             box = _draw_box(clear.size, rng)
             crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
