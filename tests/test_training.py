@@ -19,6 +19,7 @@ from difflid.training.loop import learning_rate
 from difflid.training.prior import PriorTrainingConfig, train_prior
 from difflid.training.restoration import NetworkRecipe, RestorationTrainingConfig, train_restoration
 
+TINY_RECIPE = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -44,9 +45,8 @@ def prior_config(photos: Path, loop: LoopConfig) -> PriorTrainingConfig:
 
 def restoration_config(photos: Path, loop: LoopConfig, tmp_path: Path) -> RestorationTrainingConfig:
     tiny_prior().save(tmp_path / "prior")
-    recipe = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
     return RestorationTrainingConfig(
-        str(tmp_path / "prior"), str(photos), loop, network=recipe, crop=16, validation_photos=1
+        str(tmp_path / "prior"), loop, str(photos), network=TINY_RECIPE, crop=16, validation_photos=1
     )
 
 
@@ -131,7 +131,11 @@ def test_the_rate_rises_then_falls(loop: LoopConfig) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("prior-cpu", PriorTrainingConfig), ("default-cpu", RestorationTrainingConfig)],
+    [
+        ("prior-cpu", PriorTrainingConfig),
+        ("default-cpu", RestorationTrainingConfig),
+        ("dense-haze-cpu", RestorationTrainingConfig),
+    ],
 )
 def test_committed_recipes_can_be_read(name: str, kind: type) -> None:
     assert isinstance(read_config(kind, RECIPES / f"{name}.toml"), kind)

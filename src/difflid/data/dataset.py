@@ -1,4 +1,7 @@
-"""Training samples for the dehazing network: a crop, and the guide of the whole picture it comes from."""
+"""Training samples for the dehazing network: a crop, and the guide of the whole picture it comes from.
+
+The pictures are photographs on which haze is rendered, pairs with real haze, or both.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from difflid.data.real_pairs import RealPair
 from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
 from difflid.errors import DataError
 
@@ -43,6 +47,7 @@ class HazyBatch(NamedTuple):
     clear_guide: Tensor  # (B, 3, S, S)
     guide_transmission: Tensor  # (B, 1, S, S)
     airlight: Tensor  # (B, 3)
+    physics: Tensor  # (B,) 1 where transmission and airlight are known, 0 where the haze is real and they say nothing
 
 
 def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]:
@@ -67,7 +72,7 @@ def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
 
 @dataclass(frozen=True)
 class HazyCrops(Dataset[HazyBatch]):
-    """Item ``step``: a batch of pictures with fresh haze and crops of each, a function of (seed, step)."""
+    """Item ``step``: a batch of pictures, synthetic haze drawn afresh, crops of each; a function of (seed, step)."""
 
     photos: Sequence[Photo]
     guide_size: int
@@ -75,6 +80,9 @@ class HazyCrops(Dataset[HazyBatch]):
     crops: int  # of each picture
     batch: int
     seed: int
+    pairs: Sequence[RealPair] = ()
+    pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
+    frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
 
     def __getitem__(self, step: int) -> HazyBatch:
         rng = np.random.default_rng((self.seed, step))
@@ -82,8 +90,12 @@ class HazyCrops(Dataset[HazyBatch]):
         crops, wholes = zip(*pictures, strict=True)
         return HazyBatch(*_stack([crop for of_one in crops for crop in of_one]), *_stack(wholes))
 
-    def _picture(self, rng: np.random.Generator) -> tuple[list[Arrays], Arrays]:
+    def _picture(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         """Crops as (hazy, clear, transmission, window), and the whole as the last fields of a HazyBatch."""
+        real = self.pairs and (not self.photos or rng.random() < self.pair_share)
+        return self._real(rng) if real else self._synthetic(rng)
+
+    def _synthetic(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         photo = self.photos[int(rng.integers(len(self.photos)))]
         clear, depth = photo.clear, photo.depth
         if rng.random() < 0.5:
@@ -102,7 +114,21 @@ class HazyCrops(Dataset[HazyBatch]):
         guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
         hazy_guide, transmission = render(guide, haze)
         hazy_guide = (hazy_guide * np.float32(camera.exposure)).clip(0, 1)
-        return crops, (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
+        whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
+        return crops, (*whole, np.ones((), np.float32))
+
+    def _real(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
+        pair = self.pairs[int(rng.integers(len(self.pairs)))]
+        pictures = _framed((pair.hazy, pair.clear), self.frame, rng)
+        unknown = np.ones((1, self.crop, self.crop), np.float32)
+        crops = []
+        for _ in range(self.crops):
+            box = _draw_box(pictures[0].size, rng)
+            hazy, clear = (_part(picture, self.crop, box, Image.Resampling.BICUBIC) for picture in pictures)
+            crops.append((_channels_first(hazy), _channels_first(clear), unknown, self._window(box)))
+        guides = [_part(picture, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) for picture in pictures]
+        unknown = np.ones((1, self.guide_size, self.guide_size), np.float32)
+        return crops, (*map(_channels_first, guides), unknown, np.zeros(3, np.float32), np.zeros((), np.float32))
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Where the crop lies, in pixels of a picture magnified as the crop is."""
@@ -112,6 +138,16 @@ class HazyCrops(Dataset[HazyBatch]):
 
 def _stack(samples: Sequence[Arrays]) -> list[Tensor]:
     return [torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)]
+
+
+def _framed(pictures: Sequence[Image.Image], smallest: float, rng: np.random.Generator) -> list[Image.Image]:
+    """Take the same random part of pictures of one size as if it were the whole, perhaps mirrored."""
+    sides = [round(side * rng.uniform(smallest, 1)) for side in pictures[0].size]
+    left, top = (int(rng.integers(whole - side + 1)) for whole, side in zip(pictures[0].size, sides, strict=True))
+    parts = [picture.crop((left, top, left + sides[0], top + sides[1])) for picture in pictures]
+    if rng.random() < 0.5:
+        parts = [part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for part in parts]
+    return parts
 
 
 def _draw_box(size: tuple[int, int], rng: np.random.Generator) -> Box:

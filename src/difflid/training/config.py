@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from difflid.errors import ConfigError
 
@@ -87,8 +87,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} is a table of settings, got {value!r}")
         return _build(kind, value, f"{where}.")  # type: ignore[arg-type]
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} is a table, got {value!r}")
+        return {key: _convert(get_args(kind)[1], each, f"{where}.{key}") for key, each in value.items()}
     if kind is float and type(value) is int:
         return float(value)
+    if get_origin(kind) is tuple and not isinstance(value, list):
+        raise ConfigError(f"{where} must be a list, got {value!r}")
     if kind in (bool, float, int, str) and type(value) is not kind:
         raise ConfigError(f"{where} must be of type {kind.__name__}, got {value!r}")
     return tuple(value) if isinstance(value, list) else value

@@ -1,8 +1,9 @@
-"""Training the dehazing network on clear photographs with synthetic haze; the prior stays frozen."""
+"""Training the dehazing network on photographs with synthetic haze, real pairs, or both; the prior stays frozen."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos
-from difflid.data.pairs import find_pairs, load_pair
+from difflid.data.pairs import Pair, load_pair
 from difflid.data.photos import photo_files, split_photos
+from difflid.data.real_pairs import PairSet, load_real_pairs, refuse_shared
 from difflid.dehazer import Dehazer, DehazerConfig
+from difflid.errors import ConfigError, ModelError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
@@ -43,24 +46,47 @@ class RestorationTrainingConfig:
     """A recipe for a dehazing network."""
 
     prior: str  # prior folder
-    photos: str  # folder of clear photographs
     loop: LoopConfig
+    photos: str | None = None  # folder of clear photographs, for synthetic haze
     depth: str | None = None  # folder of depth maps, same stems; None: gradients and random fields only
-    pairs: dict[str, str] = field(default_factory=dict)  # validation pairs: name -> folder with hazy/ and clear/
+    train_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to train on
+    validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
+    pair_share: float = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
+    frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
+    start: str | None = None  # model folder or name whose weights to start from; None: at random
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
     haze_timestep: int = 500  # t2
     crop: int = 128  # side of a training crop in pixels
     crops: int = 2  # crops of each picture
-    physics: float = 0.03  # weight of the errors of transmission and airlight
+    physics: float = 0.03  # weight of the errors of transmission and airlight, where the haze is synthetic
     coarse: float = 0.5  # weight of the loss of the whole picture at the guide's size
     validation_photos: int = 24  # held-out photographs per validation, with and without haze
 
+    def __post_init__(self) -> None:
+        if not self.photos and not self.train_pairs:
+            raise ConfigError("nothing to train on: the recipe names neither photos nor train_pairs")
+        if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
+            raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
+
+
+class Truth(NamedTuple):
+    """What the network should see in the pictures of a batch."""
+
+    clear: Tensor  # (B, 3, H, W)
+    transmission: Tensor  # (B, 1, H, W)
+    airlight: Tensor  # (B, 3)
+    physics: Tensor  # (B,) 1 where transmission and airlight are known, else 0
+
 
 class RestorationObjective:
-    """L1 on the picture, plus the errors of transmission and airlight, which synthetic haze knows.
+    """L1 on the picture, plus the errors of transmission and airlight where the haze is synthetic and they are known.
 
     Both on crops and, from the condition alone, on the whole picture at the guide's size.
+
+    Raises:
+        DataError: pictures are missing or damaged, or the splits share scenes.
+        ModelError: the prior cannot be read, or ``start`` is not of this prior and configuration.
     """
 
     def __init__(self, config: RestorationTrainingConfig) -> None:
@@ -70,16 +96,28 @@ class RestorationObjective:
             _network_config(config.network, self.prior), config.content_timestep, config.haze_timestep
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
-        train_files, validation_files = split_photos(photo_files(Path(config.photos)))
-        depth = Path(config.depth) if config.depth else None
-        self._train = load_photos(train_files, depth)
-        self._validation = load_photos(_spread(validation_files, config.validation_photos), depth)
+        if config.start:
+            self.model.load_state_dict(_start(config.start, self._settings, self.prior))
+        self._train, self._validation = _photos(config)
+        train_pairs, self._validation_pairs = _pairs(config.train_pairs), _pairs(config.validation_pairs)
+        chosen = [pair for pairs in train_pairs.values() for pair in pairs]
+        refuse_shared(chosen, [pair for pairs in self._validation_pairs.values() for pair in pairs])
+        self._train_pairs = load_real_pairs(chosen)
 
     def batches(self) -> HazyCrops:
         """Return the training batches by step."""
-        loop = self.config.loop
-        guide_size, config = self.prior.spec.guide_size, self.config
-        return HazyCrops(self._train, guide_size, config.crop, config.crops, loop.batch, loop.seed)
+        config, loop = self.config, self.config.loop
+        return HazyCrops(
+            self._train,
+            self.prior.spec.guide_size,
+            config.crop,
+            config.crops,
+            loop.batch,
+            loop.seed,
+            self._train_pairs,
+            config.pair_share,
+            config.frame,
+        )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
         """Return the loss of the crops plus the weighted loss of the whole pictures."""
@@ -88,25 +126,34 @@ class RestorationObjective:
         content, haze = self.prior.encode(batch.guide, (config.content_timestep, config.haze_timestep)).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
         seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
-        airlight = batch.airlight[:, :, None, None]
         with torch.autocast(hazy.device.type, enabled=False):
-            whole = self._error(coarse, batch.guide, batch.clear_guide, batch.guide_transmission, airlight)
-            airlight = airlight.repeat_interleave(config.crops, 0)
-            return self._error(seen, hazy, batch.clear, batch.transmission, airlight) + config.coarse * whole
+            truth = Truth(batch.clear_guide, batch.guide_transmission, batch.airlight, batch.physics)
+            whole = self._error(coarse, batch.guide, truth)
+            truth = Truth(
+                batch.clear,
+                batch.transmission,
+                batch.airlight.repeat_interleave(config.crops, 0),
+                batch.physics.repeat_interleave(config.crops, 0),
+            )
+            return self._error(seen, hazy, truth) + config.coarse * whole
 
-    def _error(self, seen: Scattering, hazy: Tensor, clear: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
-        picture = F.l1_loss(restore(hazy, seen), clear)
-        veil = F.binary_cross_entropy(seen.transmission, transmission)  # its gradient never saturates
-        colour = ((seen.airlight - airlight).abs() * (1 - transmission)).mean()  # shows only through the veil
-        return picture + self.config.physics * (veil + colour)
+    def _error(self, seen: Scattering, hazy: Tensor, truth: Truth) -> Tensor:
+        picture = F.l1_loss(restore(hazy, seen), truth.clear)
+        veil = F.binary_cross_entropy(seen.transmission, truth.transmission, reduction="none")  # never saturates
+        off = (seen.airlight - truth.airlight[:, :, None, None]).abs()
+        colour = off * (1 - truth.transmission)  # shows only through the veil
+        known = truth.physics[:, None, None, None]
+        return picture + self.config.physics * ((known * veil).mean() + (known * colour).mean())
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs."""
         dehazer = self._dehazer(model)
-        scores = {"clear": self._mean_psnr(dehazer, ((_tensor(photo), _tensor(photo)) for photo in self._validation))}
-        scores["synthetic"] = self._mean_psnr(dehazer, self._synthetic())
-        for name, folder in self.config.pairs.items():
-            pairs = find_pairs(Path(folder))
+        scores = {}
+        if self._validation:
+            clear = (_tensor(photo) for photo in self._validation)
+            scores["clear"] = self._mean_psnr(dehazer, ((picture, picture) for picture in clear))
+            scores["synthetic"] = self._mean_psnr(dehazer, self._synthetic())
+        for name, pairs in self._validation_pairs.items():
             scores[name] = self._mean_psnr(dehazer, (load_pair(pair) for pair in pairs))
         return scores
 
@@ -124,7 +171,7 @@ class RestorationObjective:
             hazy, clear, _ = hazy_version(photo, np.random.default_rng(index), clear_share=0.0)
             yield _batch_of_one(hazy), _batch_of_one(clear)
 
-    def _mean_psnr(self, dehazer: Dehazer, pairs: Iterator[tuple[Tensor, Tensor]]) -> float:
+    def _mean_psnr(self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
         scores = []
         for hazy, clear in pairs:
             hazy = hazy.to(self.config.loop.device)
@@ -143,6 +190,45 @@ def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
         guide_blocks=recipe.guide_blocks,
         guide_middle=recipe.guide_middle,
     )
+
+
+def _start(name: str, settings: DehazerConfig, prior: UNetPrior) -> Mapping[str, Tensor]:
+    """Read the network's weights of a model that has the recipe's prior and configuration."""
+    model = Dehazer.from_pretrained(name)
+    if model.config != settings:
+        ours, theirs = _differences(asdict(settings), asdict(model.config))
+        raise ModelError(f"cannot start from {name}: it has {theirs}, the recipe {ours}; make the recipe equal")
+    if not _same_prior(cast(UNetPrior, model.prior), prior):
+        raise ModelError(f"cannot start from {name}: its prior is another one; let the recipe name that prior's folder")
+    return model.network.state_dict()
+
+
+def _same_prior(one: UNetPrior, other: UNetPrior) -> bool:
+    """Compare as float16, the type in which models keep their priors."""
+    if one.config != other.config:
+        return False
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a.cpu().half(), b.cpu().half()) for a, b in pairs)
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keep what differs, the tables of the network side by side with the time-steps."""
+    ours, theirs = ({**tree, **tree["network"]} for tree in (ours, theirs))
+    keys = [key for key in ours if key != "network" and ours[key] != theirs[key]]
+    return {key: ours[key] for key in keys}, {key: theirs[key] for key in keys}
+
+
+def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]]:
+    """Decode the photographs of both splits, if the recipe names any."""
+    if config.photos is None:
+        return [], []
+    train_files, validation_files = split_photos(photo_files(Path(config.photos)))
+    depth = Path(config.depth) if config.depth else None
+    return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
+
+
+def _pairs(sets: Mapping[str, PairSet]) -> dict[str, list[Pair]]:
+    return {name: pairs.pairs() for name, pairs in sets.items()}
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:

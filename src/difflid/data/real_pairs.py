@@ -1,0 +1,98 @@
+"""Photographs with real haze and the same scenes without, as training and validation splits name them."""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, read_pairs
+from difflid.errors import ConfigError, DataError
+
+__all__ = ["PairSet", "RealPair", "load_real_pairs", "refuse_shared"]
+
+SHOWN = 5  # names listed in an error
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """The part of a data set of pairs that belongs to one split."""
+
+    path: str  # folder of the data set, or a TSV file that lists pairs
+    rule: str = "folder"  # how the folder names its files, one of `DATA_SETS`; a TSV file needs none
+    names: tuple[str, ...] = ()  # patterns of names (04*) or ranges of scene numbers (01..45); empty: all
+
+    def pairs(self) -> list[Pair]:
+        """Find the pairs, sorted by name.
+
+        A range holds the pairs whose name begins with a number in it, so that all hazy versions of a scene
+        (1400_1, 1400_2) belong to one split.
+
+        Raises:
+            ConfigError: there is no such rule.
+            DataError: files are missing or do not match, or no name is as one of ``names`` says.
+        """
+        if self.rule not in DATA_SETS:
+            raise ConfigError(f"unknown rule {self.rule!r} of {self.path}; expected one of {', '.join(DATA_SETS)}")
+        path = Path(self.path)
+        found = read_pairs(path) if path.is_file() else find_pairs(path, DATA_SETS[self.rule])
+        for pattern in self.names:
+            if not any(_is_named(pair.name, pattern) for pair in found):
+                there = ", ".join(pair.name for pair in found[:SHOWN])
+                raise DataError(f"no pair in {path} is named {pattern!r}; there are {len(found)}: {there}, ...")
+        return [pair for pair in found if not self.names or any(_is_named(pair.name, each) for each in self.names)]
+
+
+@dataclass(frozen=True)
+class RealPair:
+    """A decoded pair of one size, 8 bit RGB."""
+
+    name: str
+    hazy: Image.Image
+    clear: Image.Image
+
+
+def load_real_pairs(pairs: Sequence[Pair]) -> list[RealPair]:
+    """Decode pairs once; they take 6 bytes per pixel.
+
+    Raises:
+        DataError: a picture cannot be read, or the two of a pair differ in size.
+    """
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_load, pairs))
+
+
+def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
+    """Refuse splits that share a clear picture.
+
+    Raises:
+        DataError: they do.
+    """
+    trained = {pair.clear.resolve() for pair in train}
+    shared = [pair.name for pair in validation if pair.clear.resolve() in trained]
+    if shared:
+        listed = ", ".join(shared[:SHOWN])
+        raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, such as {listed}")
+
+
+def _load(pair: Pair) -> RealPair:
+    hazy, clear = load_pair(pair)
+    return RealPair(pair.name, _to_image(hazy), _to_image(clear))
+
+
+def _to_image(picture: Tensor) -> Image.Image:
+    pixels = (picture[0].permute(1, 2, 0) * 255).round().byte()
+    return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
+
+
+def _is_named(name: str, pattern: str) -> bool:
+    limits = re.fullmatch(r"(\d+)\.\.(\d+)", pattern)
+    if limits is None:
+        return fnmatchcase(name, pattern)
+    number = re.match(r"\d+", name)
+    return number is not None and int(limits[1]) <= int(number[0]) <= int(limits[2])

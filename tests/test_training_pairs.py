@@ -1,0 +1,130 @@
+"""Training the network on real pairs, alone and mixed with photographs, and from the weights of a model."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_dehazer, tiny_prior
+
+from difflid.data.real_pairs import PairSet
+from difflid.dehazer import Dehazer
+from difflid.errors import ConfigError, DataError, ModelError
+from difflid.training.config import LoopConfig
+from difflid.training.restoration import (
+    NetworkRecipe,
+    RestorationObjective,
+    RestorationTrainingConfig,
+    train_restoration,
+)
+
+TINY_RECIPE = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RestorationTrainingConfig:
+    """Three pairs to train on, one to validate on, of a haze that halves the contrast."""
+    rng = np.random.default_rng(0)
+    for number in range(1, 5):
+        clear = rng.integers(0, 256, (24, 32, 3), np.uint8)
+        for folder, pixels in (("clear", clear), ("hazy", clear // 2 + 100)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number:02}.png")
+    tiny_prior().save(tmp_path / "prior")
+    loop = LoopConfig(str(tmp_path / "run"), images=8, batch=4, workers=0, bfloat16=False)
+    return RestorationTrainingConfig(
+        str(tmp_path / "prior"),
+        loop,
+        train_pairs={"halved": PairSet(str(tmp_path), names=("01..03",))},
+        validation_pairs={"halved": PairSet(str(tmp_path), names=("04..04",))},
+        network=TINY_RECIPE,
+        crop=16,
+        validation_photos=1,
+    )
+
+
+def with_photos(config: RestorationTrainingConfig, folder: Path) -> RestorationTrainingConfig:
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for index in range(40):
+        Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f"{index}.png")
+    return replace(config, photos=str(folder))
+
+
+def saved_start(folder: Path) -> Dehazer:
+    dehazer = tiny_dehazer()
+    dehazer.save_pretrained(folder)
+    return Dehazer.from_pretrained(folder)
+
+
+def test_pairs_alone_train_a_model(config: RestorationTrainingConfig) -> None:
+    dehazer = Dehazer.from_pretrained(train_restoration(config))
+    assert dehazer(torch.rand(3, 20, 20)).shape == (3, 20, 20)
+    stats = [json.loads(line) for line in (Path(config.loop.run) / "stats.jsonl").read_text().splitlines()]
+    assert any("halved" in line for line in stats)
+    assert not any("synthetic" in line for line in stats)
+
+
+def test_pairs_and_photographs_train_together(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    mixed = with_photos(config, tmp_path / "photos")
+    train_restoration(mixed)
+    stats = [json.loads(line) for line in (Path(config.loop.run) / "stats.jsonl").read_text().splitlines()]
+    assert any({"halved", "synthetic", "clear"} <= set(line) for line in stats)
+
+
+def test_the_loss_of_pairs_falls(config: RestorationTrainingConfig) -> None:
+    torch.manual_seed(0)
+    objective = RestorationObjective(config)
+    batches = objective.batches()
+    optimizer = torch.optim.Adam(objective.model.parameters(), 1e-2)
+    before = objective.validate(objective.model)["halved"]
+    for step in range(30):
+        optimizer.zero_grad()
+        objective.loss(objective.model, batches[step]).backward()
+        optimizer.step()
+    assert objective.validate(objective.model)["halved"] > before + 2
+
+
+def test_unknown_physics_is_no_part_of_the_loss(config: RestorationTrainingConfig) -> None:
+    objective = RestorationObjective(config)
+    batch = objective.batches()[0]
+    other = batch._replace(airlight=torch.rand(4, 3), transmission=torch.rand_like(batch.transmission))
+    assert torch.equal(objective.loss(objective.model, batch), objective.loss(objective.model, other))
+    known = other._replace(physics=torch.ones(4))
+    assert not torch.equal(objective.loss(objective.model, batch), objective.loss(objective.model, known))
+
+
+def test_training_starts_from_the_weights_of_a_model(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    start = saved_start(tmp_path / "start")
+    objective = RestorationObjective(replace(config, start=str(tmp_path / "start")))
+    weights = objective.model.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in start.network.state_dict().items())
+
+
+def test_a_start_of_another_configuration_is_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    saved_start(tmp_path / "start")
+    start = replace(config, start=str(tmp_path / "start"))
+    with pytest.raises(ModelError, match=r"'haze_timestep': 500.*'haze_timestep': 200"):
+        RestorationObjective(replace(start, haze_timestep=200))
+    with pytest.raises(ModelError, match="guide_width"):
+        RestorationObjective(replace(start, network=replace(TINY_RECIPE, guide_width=8)))
+
+
+def test_a_start_of_another_prior_is_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    saved_start(tmp_path / "start")
+    tiny_prior(seed=1).save(tmp_path / "prior")
+    with pytest.raises(ModelError, match="its prior is another one"):
+        RestorationObjective(replace(config, start=str(tmp_path / "start")))
+
+
+def test_validation_on_scenes_that_are_trained_on_is_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="such as 01"):
+        RestorationObjective(replace(config, validation_pairs={"all": PairSet(str(tmp_path))}))
+
+
+def test_a_recipe_without_data_is_refused(config: RestorationTrainingConfig) -> None:
+    with pytest.raises(ConfigError, match="neither photos nor train_pairs"):
+        replace(config, train_pairs={})
