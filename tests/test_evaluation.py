@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from scipy import ndimage
+from skimage import color, exposure
 from skimage import metrics as reference
 from tiny import tiny_dehazer
 
@@ -22,12 +23,12 @@ from difflid import evaluation, haze
 from difflid.cli.evaluate import evaluate as command
 from difflid.data.pairs import DATA_SETS
 from difflid.dehazer import Dehazer
-from difflid.errors import ConfigError, DataError, ModelError
+from difflid.errors import ConfigError, DataError, MissingExtra, ModelError
 from difflid.evaluation import BASELINES, PROTOCOLS, EvaluationSet, Method, open_set
 from difflid.evaluation.no_reference import visible_edges
 
 FULL = PROTOCOLS["full"]
-HAZY, DARK, COLOUR = (BASELINES[name] for name in ("hazy", "dark-channel", "colour-attenuation"))
+HAZY, DARK, COLOUR, CLAHE = (BASELINES[name] for name in ("hazy", "dark-channel", "colour-attenuation", "clahe"))
 COPY = f'"{sys.executable}" -c "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])" {{in}} {{out}}'
 
 
@@ -83,6 +84,74 @@ def test_scores_depend_on_neither_order_nor_company(pairs: Path) -> None:
     assert second.summary("hazy", whole.name).scores == first.summary("hazy", whole.name).scores
     alone = evaluation.evaluate([DARK], [EvaluationSet(whole.name, "pairs", whole.pairs[2:])], FULL)
     assert scores(alone).items() <= scores(first).items()
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(pairs: Path) -> None:
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        found.append(scores(evaluation.evaluate([HAZY, DARK, COLOUR], [open_set(str(pairs))], FULL)))
+    torch.set_num_threads(before)
+    assert all(found[0][key] == pytest.approx(found[1][key], abs=1e-9) for key in found[0])
+
+
+def test_luma_is_that_of_scikit_image(pairs: Path) -> None:
+    row = evaluation.evaluate([HAZY], [open_set(str(pairs))], PROTOCOLS["luma"]).rows[0]
+    hazy, clear = (color.rgb2ycbcr(read(pairs / side / "a.png"))[..., 0] for side in ("hazy", "clear"))
+    conditions = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    assert row.scores["psnr"] == pytest.approx(reference.peak_signal_noise_ratio(clear, hazy, data_range=255), abs=1e-5)
+    expected = reference.structural_similarity(clear, hazy, data_range=255, **conditions)
+    assert row.scores["ssim"] == pytest.approx(expected, abs=1e-6)
+    full = evaluation.evaluate([HAZY], [open_set(str(pairs))], FULL).rows[0]
+    assert row.scores["ciede2000"] == full.scores["ciede2000"]
+
+
+def test_reduced_pictures_are_restored_and_measured_small(tmp_path: Path) -> None:
+    write(tmp_path / "hazy/a.png", np.full((40, 1280, 3), 0.5))
+    write(tmp_path / "clear/a.png", np.full((40, 1280, 3), 0.6))
+    seen = []
+    look = Method("look", lambda hazy: seen.append(hazy.shape) or hazy)
+    row = evaluation.evaluate([look], [open_set(str(tmp_path))], PROTOCOLS["reduced"]).rows[0]
+    assert seen == [(1, 3, 20, 640)]
+    assert (row.width, row.height) == (640, 20)
+    assert row.scores["psnr"] == pytest.approx(20 * math.log10(255 / 25), abs=1e-3)
+
+
+def test_ms_ssim_is_measured_where_it_is_defined(tmp_path: Path) -> None:
+    for name, side in (("a", 161), ("b", 160)):
+        for folder in ("hazy", "clear"):
+            write(tmp_path / folder / f"{name}.png", np.random.default_rng(0).random((side, 170, 3)))
+    results = evaluation.evaluate([HAZY], [open_set(str(tmp_path))], FULL)
+    large, small = results.rows
+    assert large.scores["ms_ssim"] == pytest.approx(1)
+    assert "ms_ssim" not in small.scores
+    assert "ms_ssim" not in results.summary("hazy", tmp_path.name).scores
+    assert results.to_csv().splitlines()[2].split(",")[8] == ""
+    evaluation.write_report(results, [HAZY], [open_set(str(tmp_path))], tmp_path / "report.html")
+    assert "MS-SSIM" in (tmp_path / "report.html").read_text()
+
+
+def test_clahe_changes_lightness_only_as_scikit_image_does() -> None:
+    hazy = torch.rand(1, 3, 40, 33, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.5
+    before, after = (color.rgb2lab(each[0].permute(1, 2, 0).numpy()) for each in (hazy, CLAHE.restore(hazy)))
+    expected = color.lab2rgb(np.dstack([100 * exposure.equalize_adapthist(before[..., 0] / 100), before[..., 1:]]))
+    assert np.abs(CLAHE.restore(hazy)[0].permute(1, 2, 0).numpy() - expected).max() < 1e-6
+    inside = ((expected > 0) & (expected < 1)).all(axis=2)
+    assert np.abs(after - before)[inside][:, 1:].max() < 0.1
+    assert after[..., 0].std() > 2 * before[..., 0].std()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 20)])
+def test_clahe_takes_any_size(size: tuple[int, int]) -> None:
+    restored = CLAHE.restore(torch.full((1, 3, *size), 0.5))
+    assert restored.shape == (1, 3, *size)
+    assert restored.isfinite().all()
+
+
+def test_clahe_without_scikit_image_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'difflid\[clahe\]'"):
+        CLAHE.restore(torch.zeros(1, 3, 4, 4))
 
 
 def test_clear_photographs_are_compared_with_themselves(pairs: Path) -> None:
@@ -211,6 +280,52 @@ def test_bad_data_is_named(pairs: Path, tmp_path: Path) -> None:
         evaluation.evaluate([HAZY], [open_set(f"clear:{tmp_path / 'small'}")], FULL)
 
 
+@pytest.fixture
+def metric_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the current one, with a module of metrics."""
+    lines = [
+        "def mae(restored, clear): return (restored - clear).abs().mean()",
+        "def psnr(restored, clear): return 0",
+        "def broken(restored, clear): raise RuntimeError('no weights')",
+        "def nan(restored, clear): return float('nan')",
+        "number = 3",
+    ]
+    (tmp_path / "metrics_of_mine.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def test_a_metric_of_ones_own_is_measured_beside_the_others(pairs: Path, metric_module: Path) -> None:
+    arguments = ["hazy", "--data", str(pairs), "--data", f"hazy:{pairs / 'hazy'}", "--report", "out"]
+    done = CliRunner().invoke(command, [*arguments, "--metric", "metrics_of_mine:mae"])
+    assert done.exit_code == 0, done.output
+    data = json.loads((metric_module / "out/results.json").read_text())
+    assert data["custom_metrics"] == {"mae": "metrics_of_mine:mae"}
+    expected = np.abs(read(pairs / "hazy/a.png") - read(pairs / "clear/a.png")).mean()
+    assert data["rows"][0]["scores"]["mae"] == pytest.approx(expected, abs=1e-6)
+    assert "mae" not in data["rows"][-1]["scores"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("mae", "as MODULE:FUNCTION"),
+        ("no_such_module:mae", "no_such_module"),
+        ("metrics_of_mine:no_such", "no_such"),
+        ("metrics_of_mine:number", "no function but a int"),
+        ("metrics_of_mine:broken", r"a\.png: .*RuntimeError: no weights"),
+        ("metrics_of_mine:nan", r"a\.png: .*gave nan"),
+        ("metrics_of_mine:psnr", "a score psnr already"),
+    ],
+)
+@pytest.mark.usefixtures("metric_module")
+def test_a_metric_that_cannot_be_used_says_why(pairs: Path, source: str, message: str) -> None:
+    done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--metric", source])
+    assert isinstance(done.exception, ConfigError)
+    assert re.search(message, str(done.exception))
+
+
 def test_sets_are_opened_by_rule_and_told_apart(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text(f"{pairs.name}/hazy/a.png\t{pairs.name}/clear/a.png\n")
     specs = [str(pairs), f"nh-haze:{pairs}", f"sots:{tmp_path / 'pairs.tsv'}", str(tmp_path / "pairs.tsv")]
@@ -284,7 +399,30 @@ def test_the_command_needs_a_method_and_a_known_protocol(pairs: Path) -> None:
     assert CliRunner().invoke(command, ["--data", str(pairs)]).exit_code == 2
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--protocol", "mine"])
     assert isinstance(done.exception, ConfigError)
-    assert "full, unrounded" in str(done.exception)
+    assert "full, unrounded, luma, reduced" in str(done.exception)
+
+
+def test_models_run_on_the_device_that_is_asked_for(pairs: Path, tmp_path: Path) -> None:
+    tiny_dehazer().save_pretrained(tmp_path / "model")
+    arguments = [str(tmp_path / "model"), "hazy", "--data", str(pairs), "--limit", "1"]
+    done = CliRunner().invoke(command, [*arguments, "--device", "cpu", "--report", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    methods = json.loads((tmp_path / "out/results.json").read_text())["methods"]
+    assert [each["device"] for each in methods] == ["cpu", "cpu"]
+    refused = CliRunner().invoke(command, [*arguments, "--device", "cuda:99"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "cuda:99" in str(refused.exception)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_scores_are_those_of_every_device(pairs: Path, tmp_path: Path) -> None:
+    tiny_dehazer().save_pretrained(tmp_path / "model")
+    found = [
+        scores(evaluation.evaluate([evaluation.method(str(tmp_path / "model"), device)], [open_set(str(pairs))],
+                                   PROTOCOLS["unrounded"]))
+        for device in ("cpu", "cuda")
+    ]  # fmt: skip
+    assert all(found[0][key] == pytest.approx(found[1][key], abs=1e-3) for key in found[0])
 
 
 def test_a_model_folder_is_evaluated_with_its_digests(pairs: Path, tmp_path: Path) -> None:

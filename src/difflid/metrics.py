@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["ciede2000", "ms_ssim", "psnr", "ssim"]
+__all__ = ["MS_SSIM_LEAST", "SSIM_WINDOW", "ciede2000", "ms_ssim", "psnr", "ssim"]
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03

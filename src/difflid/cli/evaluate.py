@@ -11,10 +11,14 @@ __all__ = ["evaluate"]
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1)
 @click.option("--data", "data", metavar="DATA", multiple=True, required=True, help="[RULE:]FOLDER_OR_TSV; repeatable.")
-@click.option("--protocol", default="full", show_default=True, metavar="NAME", help="full or unrounded.")
+@click.option("--protocol", default="full", show_default=True, metavar="NAME", help="full, unrounded, luma or reduced.")
 @click.option("--report", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER", help="Write files here.")
 @click.option("--command", metavar="CMD", help="Another program, with {in} and {out} for PNG files; no shell.")
+@click.option(
+    "--metric", "metrics", metavar="MODULE:FUNCTION", multiple=True, help="A metric of one's own; repeatable."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures of each set.")
+@click.option("--device", help="Of the models, such as cpu, cuda or cuda:1.  [default: the fastest here]")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 def evaluate(
     models: tuple[str, ...],
@@ -22,18 +26,22 @@ def evaluate(
     protocol: str,
     report: Path | None,
     command: str | None,
+    metrics: tuple[str, ...],
     limit: int | None,
+    device: str | None,
     threads: int | None,
 ) -> None:
-    """Measure models on data sets: PSNR, SSIM and CIEDE2000, or measures without reference.
+    """Measure models on data sets: PSNR, SSIM, MS-SSIM and CIEDE2000, or measures without reference.
 
     MODEL is a model folder, a published name, or a baseline: hazy (the input as it is), dark-channel,
-    colour-attenuation. The others are compared with the first one.
+    colour-attenuation, clahe. The others are compared with the first one.
 
     DATA is a folder with hazy/ and clear/ (same names), or a TSV file with hazy<TAB>clear. With RULE: it has the
     layout of a public data set: sots, its, ots, hsts, reside-6k, haze4k, o-haze, i-haze, dense-haze, nh-haze, d-hazy,
     rs-haze. clear:FOLDER are photographs without haze, compared with themselves; hazy:FOLDER are photographs whose
     clear picture nobody knows.
+
+    --metric takes any function of the restored and the clear picture, both tensors (1, 3, H, W) in [0, 1].
 
     --report writes results.json, results.csv and report.html.
     """
@@ -44,14 +52,22 @@ def evaluate(
     import torch
 
     from difflid import evaluation
+    from difflid.cli.devices import choose_device
 
+    if metrics:
+        sys.path.insert(0, str(Path.cwd()))  # a module may lie here, as with python -m
     if threads:
         torch.set_num_threads(threads)
     conditions, sets = evaluation.named_protocol(protocol), evaluation.open_sets(data, limit)
-    methods = [*evaluation.open_methods(models), *([evaluation.command_method(command)] if command else [])]
+    custom = [evaluation.open_metric(source) for source in metrics]
+    methods = evaluation.open_methods(models, choose_device(device))
+    if command:
+        methods.append(evaluation.command_method(command))
     total = len(methods) * sum(len(each.pairs) for each in sets)
     with click.progressbar(length=total, label="evaluating", file=sys.stderr) as bar:
-        results = evaluation.evaluate(methods, sets, conditions, progress=lambda _: bar.update(1))
+        results = evaluation.evaluate(
+            methods, sets, conditions, custom_metrics=custom, progress=lambda _: bar.update(1)
+        )
     click.echo(results.table())
     if report:
         results.save(report)

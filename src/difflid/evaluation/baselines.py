@@ -10,11 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from difflid import haze, image
 from difflid.data.pairs import load_photo
-from difflid.errors import ConfigError, DataError, ModelError
+from difflid.errors import ConfigError, DataError, MissingExtra, ModelError
 
 __all__ = ["BASELINES", "Method", "as_picture", "command_method", "method", "model_method", "open_methods"]
 
@@ -23,16 +24,32 @@ Restore = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Method:
-    """A named way from a hazy picture (1, 3, H, W) in [0, 1] to a clear one of the same shape."""
+    """A named way from a hazy picture (1, 3, H, W) in [0, 1] on the CPU to a clear one of the same shape, anywhere."""
 
     name: str
     restore: Restore
     transmission: Restore | None = None  # (1, 3, H, W) -> (1, 1, H, W), for the pictures of a report
     weights_sha256: Mapping[str, str] = field(default_factory=dict)  # file in the model's folder -> digest
+    device: str = "cpu"
 
 
 def _dark_transmission(hazy: Tensor) -> Tensor:
     return haze.dark_transmission(hazy, haze.estimate_airlight(hazy))
+
+
+def _clahe(hazy: Tensor) -> Tensor:
+    """Equalise the lightness L* in 8 x 8 regions with a limit on contrast (Zuiderveld 1994); a* and b* stay.
+
+    Raises:
+        MissingExtra: scikit-image is not installed.
+    """
+    try:
+        from skimage import color, exposure
+    except ImportError as error:
+        raise MissingExtra("the baseline clahe", "clahe") from error
+    lab = color.rgb2lab(image.to_pixels(hazy))
+    lab[..., 0] = 100 * exposure.equalize_adapthist(lab[..., 0] / 100)
+    return image.to_tensor(color.lab2rgb(lab))
 
 
 BASELINES: Mapping[str, Method] = {
@@ -41,42 +58,48 @@ BASELINES: Mapping[str, Method] = {
         Method("hazy", lambda hazy: hazy),
         Method("dark-channel", haze.dark_channel_dehaze, _dark_transmission),
         Method("colour-attenuation", haze.colour_attenuation_dehaze, haze.attenuation_transmission),
+        Method("clahe", _clahe),
     )
 }
 
 
-def method(name: str) -> Method:
+def method(name: str, device: torch.device | str = "cpu") -> Method:
     """Give a baseline by its name, else the model of this name or folder.
+
+    Args:
+        name: of a baseline, a model or a folder.
+        device: where a model runs; baselines run on the CPU.
 
     Raises:
         ModelError: there is no such model.
     """
-    return BASELINES.get(name) or model_method(name)
+    return BASELINES.get(name) or model_method(name, device)
 
 
-def open_methods(names: Sequence[str]) -> list[Method]:
+def open_methods(names: Sequence[str], device: torch.device | str = "cpu") -> list[Method]:
     """Give several methods; those of one name are called as they were asked for."""
-    methods = [method(name) for name in names]
+    methods = [method(name, device) for name in names]
     count = Counter(each.name for each in methods)
     return [
         replace(each, name=name) if count[each.name] > 1 else each for each, name in zip(methods, names, strict=True)
     ]
 
 
-def model_method(name_or_folder: str | Path) -> Method:
+def model_method(name_or_folder: str | Path, device: torch.device | str = "cpu") -> Method:
     """Evaluate a trained model, with automatic tiles and full strength."""
     from difflid.dehazer import Dehazer, Restoration
     from difflid.zoo import find_model
 
     folder = find_model(name_or_folder)
-    dehazer = Dehazer.from_pretrained(folder)
+    dehazer = Dehazer.from_pretrained(folder).to(device)
 
     def restore(hazy: Tensor) -> Restoration:
-        return dehazer.restore(hazy, dehazer.encode(hazy))
+        there = hazy.to(device)
+        return dehazer.restore(there, dehazer.encode(there))
 
     digests = {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
     name = folder.resolve().name
-    return Method(name, lambda hazy: restore(hazy).clear, lambda hazy: restore(hazy).transmission, digests)
+    return Method(name, lambda hazy: restore(hazy).clear, lambda hazy: restore(hazy).transmission, digests, str(device))
 
 
 def command_method(command: str, name: str = "command") -> Method:

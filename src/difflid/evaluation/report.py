@@ -9,11 +9,11 @@ from pathlib import Path
 from string import Template
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from difflid import image
 from difflid.evaluation.baselines import Method, as_picture
 from difflid.evaluation.plots import COLOURS, gain_plot, legend, mean_plot
+from difflid.evaluation.protocol import reduced
 from difflid.evaluation.results import Results, Row, SetInfo, Summary, described, heading, shown, write_text
 from difflid.evaluation.run import EvaluationSet, load_case, restored
 
@@ -37,7 +37,7 @@ KIND_NOTES = {
 
 
 @dataclass(frozen=True)
-class Case:
+class Shown:
     """One picture of a set, to be shown with what every method made of it."""
 
     test_set: EvaluationSet
@@ -67,7 +67,7 @@ def _subtitle(results: Results) -> str:
     return f"{len(results.sets)} set(s), {pictures} pictures, protocol {results.protocol.name}"
 
 
-def _cases(results: Results, test_set: EvaluationSet) -> list[Case]:
+def _cases(results: Results, test_set: EvaluationSet) -> list[Shown]:
     """Choose the ends of the order by the first method that does something."""
     names = [method.name for method in results.methods]
     focus = next((name for name in names if name != "hazy"), names[0])
@@ -77,7 +77,7 @@ def _cases(results: Results, test_set: EvaluationSet) -> list[Case]:
     low, high = (f"{end} by {focus}" for end in ENDS[test_set.kind])
     highest = rows[max(count, len(rows) - count) :][::-1]
     chosen = [(row, low) for row in rows[:count]] + [(row, high) for row in highest]
-    return [Case(test_set, row.picture, why) for row, why in chosen]
+    return [Shown(test_set, row.picture, why) for row, why in chosen]
 
 
 def _summary_table(results: Results, info: SetInfo) -> str:
@@ -105,7 +105,7 @@ def _summary_row(summary: Summary, index: int, best: Mapping[str, float]) -> str
 
 def _rows_table(results: Results, info: SetInfo) -> str:
     rows = [row for method in results.methods for row in results.of(method.name, info.name)]
-    names = list(rows[0].scores)
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
     heads = "".join(f"<th><button>{text}</button></th>" for text in ["picture", "method", *map(heading, names), "size"])
     body = "".join(_row_html(row, names) for row in rows)
     return (
@@ -116,14 +116,18 @@ def _rows_table(results: Results, info: SetInfo) -> str:
 
 
 def _row_html(row: Row, names: Sequence[str]) -> str:
-    cells = "".join(f'<td data-v="{row.scores[name]!r}">{shown(name, row.scores[name])}</td>' for name in names)
+    cells = "".join(
+        f'<td data-v="{row.scores[name]!r}">{shown(name, row.scores[name])}</td>' if name in row.scores else "<td></td>"
+        for name in names
+    )
     size = f'<td data-v="{row.width * row.height}">{row.width} x {row.height}</td>'
     return f'<tr><th scope="row">{escape(row.picture)}</th><td class="text">{escape(row.method)}</td>{cells}{size}</tr>'
 
 
-def _case_html(case: Case, results: Results, methods: Sequence[Method]) -> str:
+def _case_html(case: Shown, results: Results, methods: Sequence[Method]) -> str:
     pair = next(pair for pair in case.test_set.pairs if pair.name == case.picture)
-    hazy, clear = load_case(case.test_set, pair)
+    loaded = load_case(case.test_set, pair, results.protocol)
+    hazy, clear = loaded.hazy, loaded.clear
     ratio = f"{hazy.shape[3]} / {hazy.shape[2]}"
     figures = [_figure(case, results, method, hazy) for method in methods if method.name != "hazy"]
     if case.test_set.kind == "pairs":
@@ -137,7 +141,7 @@ def _case_html(case: Case, results: Results, methods: Sequence[Method]) -> str:
     )
 
 
-def _figure(case: Case, results: Results, method: Method, hazy: Tensor) -> str:
+def _figure(case: Shown, results: Results, method: Method, hazy: Tensor) -> str:
     row = next(row for row in results.of(method.name, case.test_set.name) if row.picture == case.picture)
     score = ORDER[case.test_set.kind]
     source = _embedded(restored(method, hazy, results.protocol))
@@ -157,10 +161,7 @@ def _figure(case: Case, results: Results, method: Method, hazy: Tensor) -> str:
 
 def _embedded(tensor: Tensor) -> str:
     """Give a picture (1, 1 or 3, H, W) as a data URL of a JPEG whose longer side is at most 640 pixels."""
-    height, width = tensor.shape[2:]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = F.interpolate(tensor.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    small = reduced(tensor.float(), LONGEST_SIDE)
     jpeg = image.encode(as_picture(small.expand(-1, 3, -1, -1)), "JPEG")
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 

@@ -5,18 +5,17 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from difflid.evaluation.no_reference import MEASURES
 from difflid.evaluation.protocol import Protocol
 
 __all__ = [
-    "SCORES",
     "Difference",
     "Kind",
     "MethodInfo",
@@ -31,8 +30,7 @@ __all__ = [
 ]
 
 Kind = Literal["pairs", "clear", "hazy"]
-SCORES = ("psnr", "ssim", "ciede2000", "gain")  # gain: PSNR over that of the hazy input, in dB
-DIGITS = {"psnr": 2, "ssim": 4, "ciede2000": 2, "gain": 2}  # shown; others 3
+DIGITS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "ciede2000": 2, "gain": 2}  # shown; others 3
 RESAMPLES, AT_ONCE, BOOTSTRAP_SEED = 10_000, 100, 0
 
 
@@ -42,6 +40,7 @@ class MethodInfo:
 
     name: str
     weights_sha256: Mapping[str, str]  # file in the model's folder -> digest; empty for a method without weights
+    device: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Row:
     width: int
     height: int
     seconds: float
-    scores: dict[str, float]
+    scores: dict[str, float]  # gain is the PSNR over that of the hazy input, in dB
 
 
 @dataclass(frozen=True)
@@ -98,16 +97,22 @@ class Results:
     sets: tuple[SetInfo, ...]
     rows: tuple[Row, ...]
     versions: dict[str, str]
+    custom_metrics: Mapping[str, str] = field(default_factory=dict)  # name -> MODULE:FUNCTION
 
     def of(self, method: str, set_name: str) -> list[Row]:
         """Give the rows of one method on one set, sorted by picture."""
         chosen = [row for row in self.rows if (row.method, row.set) == (method, set_name)]
         return sorted(chosen, key=lambda row: row.picture)
 
+    def scores_of(self, set_name: str) -> list[str]:
+        """Name the scores that every picture of a set has."""
+        first, *others = (row.scores for row in self.rows if row.set == set_name)
+        return [name for name in first if all(name in scores for scores in others)]
+
     def summary(self, method: str, set_name: str) -> Summary:
         """Average one method over one set."""
         rows = self.of(method, set_name)
-        scores = {name: _mean([row.scores[name] for row in rows]) for name in rows[0].scores}
+        scores = {name: _mean([row.scores[name] for row in rows]) for name in self.scores_of(set_name)}
         pixels = sum(row.width * row.height for row in rows)
         return Summary(method, set_name, len(rows), math.fsum(row.seconds for row in rows) / pixels * 1e6, scores)
 
@@ -130,6 +135,7 @@ class Results:
         return {
             "protocol": self.protocol.described(),
             "versions": self.versions,
+            "custom_metrics": dict(self.custom_metrics),
             "methods": [asdict(method) for method in self.methods],
             "sets": [asdict(each) for each in self.sets],
             "summary": [asdict(summary) for summary in self.summaries()],
@@ -138,10 +144,11 @@ class Results:
         }
 
     def to_csv(self) -> str:
-        """Give the rows as CSV; scores that a kind of set does not have stay empty."""
+        """Give the rows as CSV; a score that a picture does not have stays empty."""
         text = io.StringIO()
-        fields = [name for name in Row.__dataclass_fields__ if name != "scores"]
-        writer = csv.DictWriter(text, [*fields, *SCORES, *MEASURES], restval="", lineterminator="\n")
+        fields = [each.name for each in dataclass_fields(Row) if each.name != "scores"]
+        scores = dict.fromkeys(name for row in self.rows for name in row.scores)
+        writer = csv.DictWriter(text, [*fields, *scores], restval="", lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
             flat = asdict(row)
@@ -180,6 +187,7 @@ def heading(score: str) -> str:
     names = {
         "psnr": "PSNR",
         "ssim": "SSIM",
+        "ms_ssim": "MS-SSIM",
         "ciede2000": "CIEDE2000",
         "gain": "gain/dB",
         "dark_channel": "dark channel",

@@ -15,10 +15,11 @@ from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, load_phot
 from difflid.data.photos import photo_files
 from difflid.errors import ConfigError, DataError, ModelError
 from difflid.evaluation.baselines import Method
+from difflid.evaluation.custom import CustomMetric
 from difflid.evaluation.protocol import Protocol
 from difflid.evaluation.results import Kind, MethodInfo, Results, Row, SetInfo
 
-__all__ = ["EvaluationSet", "evaluate", "load_case", "open_set", "open_sets", "restored"]
+__all__ = ["Case", "EvaluationSet", "evaluate", "load_case", "open_set", "open_sets", "restored"]
 
 PHOTO_KINDS: dict[str, Kind] = {"clear": "clear", "hazy": "hazy"}
 
@@ -34,6 +35,16 @@ class EvaluationSet:
     name: str
     kind: Kind
     pairs: tuple[Pair, ...]  # of ``clear`` and ``hazy``: both sides are the same file
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture of a set and what it is compared with, both (1, 3, H, W) in [0, 1]."""
+
+    test_set: EvaluationSet
+    pair: Pair
+    hazy: Tensor
+    clear: Tensor
 
 
 def open_set(spec: str, limit: int | None = None) -> EvaluationSet:
@@ -67,6 +78,7 @@ def evaluate(
     sets: Sequence[EvaluationSet],
     protocol: Protocol,
     *,
+    custom_metrics: Sequence[CustomMetric] = (),
     progress: Callable[[Row], None] | None = None,
 ) -> Results:
     """Measure every method on every picture of every set, one picture at a time.
@@ -75,10 +87,11 @@ def evaluate(
         methods: the first one is what the others are compared with.
         sets: see `open_set`.
         protocol: how to measure.
+        custom_metrics: measured besides, where the clear picture is known.
         progress: called with each row when it is known.
 
     Raises:
-        ConfigError: nothing to do, or two methods or sets of one name.
+        ConfigError: nothing to do, two methods, sets or scores of one name, or a custom metric fails.
         DataError: a picture cannot be read, does not fit its partner, or is too small to measure.
         ModelError: a method fails, or gives a picture of another size.
     """
@@ -87,26 +100,28 @@ def evaluate(
     rows = []
     for test_set in sets:
         for pair in test_set.pairs:
-            hazy, clear = load_case(test_set, pair)
+            case = load_case(test_set, pair, protocol)
             for method in methods:
-                rows.append(_row(method, test_set, pair, hazy, clear, protocol))
+                rows.append(_row(method, case, protocol, custom_metrics))
                 if progress:
                     progress(rows[-1])
     return Results(
         protocol,
-        tuple(MethodInfo(method.name, dict(method.weights_sha256)) for method in methods),
+        tuple(MethodInfo(method.name, dict(method.weights_sha256), method.device) for method in methods),
         tuple(SetInfo(each.name, each.kind, len(each.pairs)) for each in sets),
         tuple(rows),
         _versions(),
+        {metric.name: metric.source for metric in custom_metrics},
     )
 
 
-def load_case(test_set: EvaluationSet, pair: Pair) -> tuple[Tensor, Tensor]:
-    """Read the hazy picture and what it is compared with, both (1, 3, H, W)."""
+def load_case(test_set: EvaluationSet, pair: Pair, protocol: Protocol) -> Case:
+    """Read a picture of a set and what it is compared with, as the protocol wants them."""
     if test_set.kind == "pairs":
-        return load_pair(pair)
-    photo = load_photo(pair.hazy)
-    return photo, photo
+        hazy, clear = load_pair(pair)
+        return Case(test_set, pair, protocol.prepared(hazy), protocol.prepared(clear))
+    photo = protocol.prepared(load_photo(pair.hazy))
+    return Case(test_set, pair, photo, photo)
 
 
 def restored(method: Method, hazy: Tensor, protocol: Protocol) -> Tensor:
@@ -123,25 +138,29 @@ def restored(method: Method, hazy: Tensor, protocol: Protocol) -> Tensor:
     return protocol.finished(result)
 
 
-def _row(method: Method, test_set: EvaluationSet, pair: Pair, hazy: Tensor, clear: Tensor, protocol: Protocol) -> Row:
-    start = time.perf_counter()
+def _row(method: Method, case: Case, protocol: Protocol, custom_metrics: Sequence[CustomMetric]) -> Row:
     try:
-        result = restored(method, hazy, protocol)
-    except ModelError as error:
-        raise ModelError(f"{pair.hazy}: {error}") from error
-    seconds = time.perf_counter() - start
-    try:
-        scores = _scores(test_set.kind, result, hazy, clear, protocol)
-    except DataError as error:
-        raise DataError(f"{pair.hazy}: {error}") from error
-    return Row(method.name, test_set.name, pair.name, hazy.shape[3], hazy.shape[2], seconds, scores)
+        start = time.perf_counter()
+        result = restored(method, case.hazy, protocol)
+        seconds = time.perf_counter() - start
+        scores = _scores(result, case, protocol, custom_metrics)
+    except (ConfigError, DataError, ModelError) as error:
+        raise type(error)(f"{case.pair.hazy}: {error}") from error
+    height, width = case.hazy.shape[2:]
+    return Row(method.name, case.test_set.name, case.pair.name, width, height, seconds, scores)
 
 
-def _scores(kind: Kind, result: Tensor, hazy: Tensor, clear: Tensor, protocol: Protocol) -> dict[str, float]:
-    if kind == "hazy":
-        return protocol.judge(result, hazy)
-    scores = protocol.compare(result, clear)
-    return scores | {"gain": scores["psnr"] - protocol.psnr(hazy, clear)} if kind == "pairs" else scores
+def _scores(result: Tensor, case: Case, protocol: Protocol, custom_metrics: Sequence[CustomMetric]) -> dict[str, float]:
+    if case.test_set.kind == "hazy":
+        return protocol.judge(result, case.hazy)
+    scores = protocol.compare(result, case.clear)
+    if case.test_set.kind == "pairs":
+        scores["gain"] = scores["psnr"] - protocol.psnr(case.hazy, case.clear)
+    for metric in custom_metrics:
+        if metric.name in scores:
+            raise ConfigError(f"there is a score {metric.name} already; give the function of {metric.source} another")
+        scores[metric.name] = metric.measure(protocol.cropped(result), protocol.cropped(case.clear))
+    return scores
 
 
 def _open(rule: str, path: Path) -> list[Pair]:
