@@ -10,8 +10,9 @@ from skimage.data import astronaut
 from tiny import tiny_dehazer
 
 from difflid.cli import main
-from difflid.cli.dehaze import _haze
+from difflid.cli.reports import Reports, _haze
 from difflid.dehazer import NO_HAZE
+from difflid.inference import FileReport
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +65,14 @@ def test_failures_are_told_and_listed_and_the_rest_is_done(dehaze, tmp_path):
     result = dehaze(tmp_path / "bad.jpg", tmp_path / "a.png", tmp_path / "missing.jpg", "-o", tmp_path / "out")
     assert result.exit_code == 1
     lines = result.stderr.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 5
     assert lines[0].startswith("difflid: error: ")
     assert "bad.jpg" in lines[0]
     assert "missing.jpg: no such file" in lines[1]
-    assert lines[2].startswith("difflid: 2 of 3 pictures failed: ")
+    assert lines[2].startswith("difflid: 1 dehazed, 2 failed in ")
+    assert [line.removeprefix("  failed: ") for line in lines[3:]] == [
+        line.removeprefix("difflid: error: ") for line in lines[:2]
+    ]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
@@ -82,6 +86,29 @@ def test_a_result_that_exists_is_an_error_before_any_work(dehaze, tmp_path):
     )
     assert (tmp_path / "out.png").read_bytes() == b"precious"
     assert dehaze(tmp_path / "a.png", "-o", tmp_path / "out.png", "--overwrite").exit_code == 0
+
+
+def test_what_has_its_result_is_skipped(dehaze, tmp_path):
+    assert dehaze(tmp_path / "a.png", "-o", tmp_path / "out").exit_code == 0
+    before = (tmp_path / "out/a.png").stat().st_mtime_ns
+    result = dehaze(tmp_path, "-o", tmp_path / "out", "--recursive", "--skip-existing")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [str(tmp_path / "b.jpg")]
+    assert result.stderr.startswith("difflid: 1 dehazed, 1 skipped in ")
+    assert (tmp_path / "out/a.png").stat().st_mtime_ns == before
+    result = dehaze(tmp_path, "-o", tmp_path / "out", "--recursive", "--skip-existing")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("difflid: 0 dehazed, 2 skipped in ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_on_a_terminal_only(monkeypatch, terminal):
+    file = io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: terminal)
+    with Reports(2, file=file) as reports:
+        reports.tell([FileReport("a.png", (3, 2), 0.5, 1.0)])
+    assert ("0/2 |" in file.getvalue()) == terminal
+    assert ("left" in file.getvalue()) == terminal
 
 
 def test_standard_input_and_output(dehaze, tmp_path):
@@ -119,6 +146,7 @@ def test_bad_bytes_from_standard_input(dehaze):
         ["-", "a.png"],
         ["-", "--maps"],
         ["-", "-o", "folder"],
+        ["a.png", "--overwrite", "--skip-existing"],
     ],
 )
 def test_wrong_usage_exits_2(arguments):

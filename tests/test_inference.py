@@ -1,4 +1,5 @@
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from tiny import tiny_dehazer
 
 from difflid import image
 from difflid.errors import ConfigError, DataError, ImageError
-from difflid.inference import FileFailure, FileReport, Job, dehaze_file, dehaze_files, plan_outputs
+from difflid.inference import FileFailure, FileReport, Job, Settings, dehaze_file, dehaze_files, is_done, plan_outputs
+from difflid.inference.files import MOST_PIXELS
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,55 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         plan_outputs([tmp_path])
 
 
+@pytest.fixture
+def tree(folder):
+    for name in ("day/b.png", "day/night/d.webp", ".thumbs/a.png", "day/._b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        photo().save(folder / name)
+    return folder
+
+
+def test_sub_folders_are_kept_and_hidden_ones_left_out(tree, tmp_path):
+    jobs = plan_outputs([tree], tmp_path / "out", recursive=True)
+    names = [str(job.source.relative_to(tree)) for job in jobs]
+    assert names == ["a.JPG", "b.png", "c.tif", "day/b.png", "day/night/d.webp"]
+    assert [job.target for job in jobs] == [tmp_path / "out" / name for name in names]
+
+
+def test_earlier_results_inside_the_folder_are_no_inputs(tree):
+    first = plan_outputs([tree], tree / "clear", recursive=True)
+    for job in first:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        job.target.touch()
+    assert plan_outputs([tree], tree / "clear", recursive=True, overwrite=True) == first
+
+
+def test_patterns_that_the_shell_left_are_expanded(tree, tmp_path):
+    found = plan_outputs([tree / "**/b.*"], maps=True)
+    assert [job.source for job in found] == [tree / "b.png", tree / "day/b.png"]
+    assert plan_outputs([tree / "*.[JP]*"], tmp_path / "out") == [Job(tree / "a.JPG", tmp_path / "out/a.JPG")]
+    with pytest.raises(DataError, match=r"nothing matches .*\*\.gif"):
+        plan_outputs([tree / "*.gif"])
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path):
+    photo().save(tmp_path / "a[1].png")
+    assert [job.source for job in plan_outputs([tmp_path / "a[1].png"])] == [tmp_path / "a[1].png"]
+
+
+def test_a_picture_meant_twice_is_dehazed_once(folder, tmp_path):
+    jobs = plan_outputs([folder / "b.png", folder, folder / "*.png"], tmp_path / "out")
+    assert [job.source.name for job in jobs] == ["b.png", "a.JPG", "c.tif"]
+
+
+def test_done_is_done_with_all_maps(folder, tmp_path):
+    (job,) = plan_outputs([folder / "b.png"], tmp_path / "b.png")
+    assert not is_done(job)
+    job.target.touch()
+    assert is_done(job)
+    assert not is_done(job, maps=True)
+
+
 # what is done
 
 
@@ -126,13 +177,13 @@ def test_a_file_is_dehazed_as_the_dehazer_does(dehazer, tmp_path):
 def test_strength_zero_changes_nothing_at_any_depth(dehazer, tmp_path, tile):
     samples = np.random.default_rng(0).integers(0, 65535, (20, 30, 4), dtype=np.uint16)
     image.save(image.from_samples(samples, "RGBA"), tmp_path / "a.tif")
-    dehaze_file(dehazer, tmp_path / "a.tif", tmp_path / "b.tif", strength=0, tile=tile)
+    dehaze_file(dehazer, tmp_path / "a.tif", tmp_path / "b.tif", Settings(strength=0, tile=tile))
     np.testing.assert_array_equal(image.load(tmp_path / "b.tif").samples, samples)
 
 
 def test_maps_are_written_beside_the_result(dehazer, tmp_path):
     photo().save(tmp_path / "a.jpg")
-    dehaze_file(dehazer, tmp_path / "a.jpg", tmp_path / "out/b.jpg", maps=True)
+    dehaze_file(dehazer, tmp_path / "a.jpg", tmp_path / "out/b.jpg", Settings(maps=True))
     written = {path.name: pixels(path).shape for path in (tmp_path / "out").iterdir()}
     assert written == {"b.jpg": (16, 24, 3), "b.transmission.png": (16, 24), "b.airlight.png": (16, 24, 3)}
 
@@ -154,6 +205,53 @@ def test_a_bad_picture_does_not_stop_the_others(dehazer, folder, tmp_path):
     assert isinstance(results[1].error, ImageError)
     assert results[1].name == str(folder / "aa.jpg")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.JPG", "b.png", "c.tif"]
+
+
+def test_many_pictures_are_as_one_by_one_in_their_order(dehazer, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    jobs = [Job(tmp_path / f"{index}.png", tmp_path / f"out/{index}.png") for index in range(12)]
+    for index, job in enumerate(jobs):  # large ones first, so that the small overtake them where order is not kept
+        size = (200, 300, 3) if index % 4 == 0 else (8, 9, 3)
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(job.source)
+    jobs[6].source.write_bytes(b"no picture")
+    for most_pixels in (MOST_PIXELS, 100):
+        monkeypatch.setattr("difflid.inference.files.MOST_PIXELS", most_pixels)
+        results = list(dehaze_files(dehazer, jobs))
+        assert [result.name for result in results] == [str(job.source) for job in jobs]
+        assert [index for index, result in enumerate(results) if isinstance(result, FileFailure)] == [6]
+        for job in jobs[:6] + jobs[7:]:
+            dehaze_file(dehazer, job.source, tmp_path / "alone.png")
+            assert job.target.read_bytes() == (tmp_path / "alone.png").read_bytes()
+            job.target.unlink()
+
+
+@pytest.mark.parametrize(("most_pixels", "expected"), [(10_000, 2), (100, 1)])
+def test_few_pictures_are_in_memory_at_once(dehazer, tmp_path, monkeypatch, most_pixels, expected):
+    """At most one of any size beside ``MOST_PIXELS``; counted by the pictures that are alive when one is decoded."""
+    alive, most = weakref.WeakSet(), 0
+    load = image.load
+
+    def counted(source):
+        nonlocal most
+        most = max(most, len(alive) + 1)
+        picture = load(source)
+        alive.add(picture)
+        return picture
+
+    monkeypatch.setattr("difflid.inference.files.MOST_PIXELS", most_pixels)
+    monkeypatch.setattr("difflid.image.load", counted)
+    jobs = [Job(tmp_path / f"{index}.png", tmp_path / f"out/{index}.png") for index in range(8)]
+    for job in jobs:
+        photo(100, 100).save(job.source)
+    assert len(list(dehaze_files(dehazer, jobs))) == 8
+    assert most <= expected
+
+
+def test_a_caller_who_stops_early_is_not_kept(dehazer, folder, tmp_path):
+    results = dehaze_files(dehazer, plan_outputs([folder], tmp_path / "out"))
+    next(results)
+    results.close()
+    assert (tmp_path / "out/a.JPG").is_file()
 
 
 def test_a_folder_that_cannot_be_made_is_said(dehazer, tmp_path):

@@ -1,20 +1,19 @@
 """``difflid dehaze``: pictures in, pictures out."""
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from difflid.cli.reports import Reports, line
+
 if TYPE_CHECKING:
     from difflid.dehazer import Dehazer
-    from difflid.inference import FileFailure, FileReport
 
 __all__ = ["dehaze"]
 
 _STREAM = Path("-")
-_HAZE = ((0.15, "light haze"), (0.4, "haze"), (1.0, "dense haze"))  # haze score up to which a word holds
 
 
 @click.command()
@@ -36,10 +35,12 @@ _HAZE = ((0.15, "light haze"), (0.4, "haze"), (1.0, "dense haze"))  # haze score
 @click.option(
     "--tile", type=click.IntRange(min=0), metavar="PIXELS", help="Side of a tile; 0: the whole picture at once."
 )
+@click.option("-r", "--recursive", is_flag=True, help="Take the pictures in sub-folders too, and keep the sub-folders.")
 @click.option("--maps", is_flag=True, help="Also write STEM.transmission.png and STEM.airlight.png.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: the fastest here]")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads to use.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--skip-existing", is_flag=True, help="Leave out what has its result already.")
 def dehaze(
     inputs: tuple[Path, ...],
     output: Path | None,
@@ -49,22 +50,29 @@ def dehaze(
     maps: bool,
     device: str | None,
     threads: int | None,
+    recursive: bool,
     overwrite: bool,
+    skip_existing: bool,
 ) -> None:
-    """Remove the haze from pictures, or from all pictures in a folder.
+    """Remove the haze from pictures, from all pictures in a folder, or from those a quoted pattern matches.
 
     `-` as the only INPUT reads a picture from the standard input, `-o -` writes it to the standard output.
     """
-    from difflid.inference import dehaze_file, dehaze_files, plan_outputs
+    from difflid.inference import Settings, dehaze_file, dehaze_files, is_done, plan_outputs
 
-    if _STREAM not in (*inputs, output):
-        jobs = plan_outputs(inputs, output, maps=maps, overwrite=overwrite)
-        dehazer = _load(model, device, threads)
-        _report(dehaze_files(dehazer, jobs, strength=strength, tile=tile, maps=maps), len(jobs))
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    settings = Settings(strength=strength, tile=tile, maps=maps)
+    if _STREAM in (*inputs, output):
+        source, target = _streams(inputs, output, maps, overwrite)
+        click.echo(line(dehaze_file(_load(model, device, threads), source, target, settings)), err=True)
         return
-    source, target = _streams(inputs, output, maps, overwrite)
-    report = dehaze_file(_load(model, device, threads), source, target, strength=strength, tile=tile, maps=maps)
-    click.echo(_line(report), err=True)
+    jobs = plan_outputs(inputs, output, maps=maps, recursive=recursive, overwrite=overwrite or skip_existing)
+    missing = [job for job in jobs if not (skip_existing and is_done(job, maps=maps))]
+    with Reports(len(missing), skipped=len(jobs) - len(missing)) as reports:
+        if missing:
+            reports.tell(dehaze_files(_load(model, device, threads), missing, settings))
+    click.get_current_context().exit(1 if reports.failed else 0)
 
 
 def _streams(
@@ -95,38 +103,3 @@ def _load(model: str | None, device: str | None, threads: int | None) -> "Dehaze
     if threads:
         torch.set_num_threads(threads)
     return Dehazer.from_pretrained(model).to(choose_device(device))
-
-
-def _report(results: "Iterable[FileReport | FileFailure]", count: int) -> None:
-    """Say one line per picture, and at the end which failed."""
-    from difflid.inference import FileFailure
-
-    failed = []
-    for result in results:
-        if isinstance(result, FileFailure):
-            failed.append(result.name)
-            click.echo(f"difflid: error: {_reason(result)}", err=True)
-        else:
-            click.echo(_line(result))
-    if failed and count > 1:
-        click.echo(f"difflid: {len(failed)} of {count} pictures failed: {', '.join(failed)}", err=True)
-    if failed:
-        click.get_current_context().exit(1)
-
-
-def _line(report: "FileReport") -> str:
-    width, height = report.size
-    return f"{report.name}  {width}x{height}  {_haze(report.haze_score)}  {report.seconds:.1f} s"
-
-
-def _haze(score: float) -> str:
-    from difflid.dehazer import NO_HAZE
-
-    word = "no haze found" if score < NO_HAZE else next(word for limit, word in _HAZE if score <= limit)
-    return f"{word} ({score:.2f})"
-
-
-def _reason(failure: "FileFailure") -> str:
-    """One line that names the picture."""
-    reason = " ".join(str(failure.error).split()) or type(failure.error).__name__
-    return reason if failure.name in reason else f"{failure.name}: {reason}"

@@ -17,18 +17,23 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VALIDATION_SHARE = 32  # one photograph in so many is kept for validation
 
 
-def photo_files(folder: Path) -> list[Path]:
-    """List the pictures directly in ``folder``, sorted by name.
+def photo_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the pictures directly in ``folder`` or, recursively, anywhere in it, sorted by name; hidden ones aside.
 
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise DataError(f"no such folder of photographs: {folder}")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = (path for path in folder.glob("**/*" if recursive else "*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
     if not files:
         raise DataError(f"no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
     return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def split_photos(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -1,0 +1,84 @@
+"""What is said of pictures on their way: a line each, a bar on a terminal, and a summary."""
+
+import time
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from difflid.inference import FileFailure, FileReport
+
+__all__ = ["Reports", "line"]
+
+_HAZE = ((0.15, "light haze"), (0.4, "haze"), (1.0, "dense haze"))  # haze score up to which a word holds
+_BAR = "{n_fmt}/{total_fmt} |{bar:30}| {remaining} left"
+
+
+class Reports:
+    """Say one line per picture and, of several, a summary that lists what failed.
+
+    Lines go to the standard output, all else to the standard error; the bar to ``file``, if that is a terminal.
+    """
+
+    def __init__(self, count: int, *, skipped: int = 0, file: TextIO | None = None) -> None:
+        self.failed: list[str] = []
+        self._count, self._skipped = count, skipped
+        self._done, self._file = 0, file
+
+    def __enter__(self) -> Self:
+        from tqdm import tqdm
+
+        self._start = time.perf_counter()
+        hidden = True if self._count < 2 else None  # None: where there is no terminal
+        self._bar = tqdm(total=self._count, disable=hidden, leave=False, file=self._file, bar_format=_BAR)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+        if self._count + self._skipped > 1:
+            self._summarise()
+
+    def tell(self, results: "Iterable[FileReport | FileFailure]") -> None:
+        """Say what became of each picture, as soon as it is known."""
+        from difflid.inference import FileFailure
+
+        for result in results:
+            if isinstance(result, FileFailure):
+                self.failed.append(_reason(result))
+                self._say(f"difflid: error: {self.failed[-1]}", err=True)
+            else:
+                self._done += 1
+                self._say(line(result))
+            self._bar.update()
+
+    def _say(self, text: str, *, err: bool = False) -> None:
+        with self._bar.external_write_mode():
+            click.echo(text, err=err)
+
+    def _summarise(self) -> None:
+        counts = {"dehazed": self._done, "skipped": self._skipped, "failed": len(self.failed)}
+        said = ", ".join(f"{count} {word}" for word, count in counts.items() if count or word == "dehazed")
+        click.echo(f"difflid: {said} in {time.perf_counter() - self._start:.1f} s", err=True)
+        for reason in self.failed:
+            click.echo(f"  failed: {reason}", err=True)
+
+
+def line(report: "FileReport") -> str:
+    """Say what was done with a picture."""
+    width, height = report.size
+    return f"{report.name}  {width}x{height}  {_haze(report.haze_score)}  {report.seconds:.1f} s"
+
+
+def _haze(score: float) -> str:
+    from difflid.dehazer import NO_HAZE
+
+    word = "no haze found" if score < NO_HAZE else next(word for limit, word in _HAZE if score <= limit)
+    return f"{word} ({score:.2f})"
+
+
+def _reason(failure: "FileFailure") -> str:
+    """One line that names the picture."""
+    reason = " ".join(str(failure.error).split()) or type(failure.error).__name__
+    return reason if failure.name in reason else f"{failure.name}: {reason}"
