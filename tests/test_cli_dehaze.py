@@ -53,6 +53,7 @@ def test_all_options_together(dehaze, tmp_path):
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "c.airlight.png",
+        "c.depth.png",
         "c.png",
         "c.transmission.png",
     ]
@@ -164,7 +165,7 @@ def test_what_is_not_there_is_said(dehaze, tmp_path, option, value, message):
 
 
 def test_no_haze_is_said_aloud():
-    assert _haze(NO_HAZE / 2).startswith("no haze found (0.0")
+    assert _haze(NO_HAZE / 2).startswith("no haze found, left as it is (0.0")
     assert [_haze(score) for score in (0.1, 0.3, 0.8, 1.0)] == [
         "light haze (0.10)",
         "haze (0.30)",

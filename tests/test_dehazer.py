@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 from tiny import TINY_NETWORK, tiny_dehazer, tiny_prior
 
-from difflid.dehazer import Dehazer, DehazerConfig
+from difflid.dehazer import NO_HAZE, Dehazer, DehazerConfig
 from difflid.errors import ModelError
+from difflid.image import Picture, from_samples
 from difflid.network import DiffLI2D
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "harbour-coast.jpg"
 SIZES = [(1, 1), (1, 50), (50, 1), (2, 3), (64, 64), (67, 129)]
 
 
@@ -59,7 +62,73 @@ def test_strength_zero_is_the_picture_itself(dehazer: Dehazer) -> None:
     assert torch.equal(dehazer.restore(image, dehazer.encode(image), strength=0).clear, image)
 
 
-@pytest.mark.parametrize("settings", [{"strength": 2.1}, {"strength": -1.5}, {"strength": float("nan")}, {"tile": -1}])
+def picture(height: int, width: int, dtype: type = np.uint8) -> Picture:
+    photo = np.resize(astronaut(), (height, width, 3)).astype(np.float64) / 255
+    return from_samples(photo if dtype is np.float64 else np.rint(photo * np.iinfo(dtype).max).astype(dtype), "RGB")
+
+
+@pytest.mark.parametrize("detail", ["exact", "fast"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (67, 129)])
+def test_a_picture_is_dehazed_as_its_tensor_is(dehazer: Dehazer, size: tuple[int, int], detail: str) -> None:
+    given = picture(*size, np.float64)
+    tensor = torch.from_numpy(given.samples).permute(2, 0, 1)[None].float()
+    seen = dehazer.restore(tensor, dehazer.encode(tensor), strength=0.7, detail=detail)
+    dehazed = dehazer.dehaze(given, strength=0.7, tile=24, detail=detail, maps=True)
+    np.testing.assert_allclose(dehazed.picture.samples, seen.clear[0].permute(1, 2, 0), atol=1e-5)
+    assert dehazed.haze_score == pytest.approx(seen.haze_score.item(), abs=1e-6)
+    assert {name: values.shape for name, values in dehazed.maps.items()} == {
+        "transmission": (*size, 1),
+        "depth": (*size, 1),
+        "airlight": (*size, 3),
+    }
+    np.testing.assert_allclose(dehazed.maps["transmission"][..., 0] / 255, seen.transmission[0, 0], atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("strength", [-1, 0.5, 1, 2])
+def test_the_fast_path_is_seamless(dehazer: Dehazer, strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("difflid.views.FAST_PIXELS", 900)
+    given = picture(67, 129, np.uint16)
+    whole = dehazer.dehaze(given, strength=strength, detail="fast").picture.samples
+    assert np.array_equal(dehazer.dehaze(given, strength=strength, detail="fast").picture.samples, whole)
+    monkeypatch.setattr("difflid.views.BAND_PIXELS", 500)
+    tiled = dehazer.dehaze(given, strength=strength, detail="fast", tile=8).picture.samples
+    np.testing.assert_allclose(tiled.astype(int), whole, atol=8)  # of 65535
+
+
+def test_the_fast_path_is_close_to_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("difflid.views.FAST_PIXELS", 30_000)
+    default, given = Dehazer.from_pretrained(), Image.open(EXAMPLE).reduce(2)
+    exact, fast = (np.asarray(default(given, detail=detail), np.float64) for detail in ("exact", "fast"))
+    assert np.abs(exact - given).mean() > 5
+    assert np.abs(exact - fast).mean() < 2
+
+
+def test_auto_is_fast_for_large_pictures(dehazer: Dehazer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("difflid.views.FAST_PIXELS", 100)
+    monkeypatch.setattr("difflid.dehazer.FAST_FROM", 1000)
+    for given, same in ((picture(30, 30), "exact"), (picture(40, 40), "fast")):
+        results = {detail: dehazer.dehaze(given, detail=detail).picture.samples for detail in ("auto", "exact", "fast")}
+        assert np.array_equal(results["auto"], results[same])
+        assert not np.array_equal(results["exact"], results["fast"])
+
+
+@pytest.mark.parametrize("strength", [-1, 1])
+def test_a_picture_without_haze_is_left_alone(strength: float) -> None:
+    dehazer, given = tiny_dehazer(), picture(20, 30)
+    assert not dehazer.dehaze(given, strength=strength).left_alone
+    with torch.no_grad():
+        dehazer.network.coarse_haze.bias.fill_(-20)
+    dehazed = dehazer.dehaze(given, strength=strength)
+    assert dehazed.left_alone
+    assert dehazed.haze_score < NO_HAZE
+    assert dehazed.picture is given
+    tensor = torch.from_numpy(given.samples).permute(2, 0, 1)
+    assert torch.equal(dehazer(tensor, strength=strength), tensor)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"detail": "coarse"}, {"strength": 2.1}, {"strength": -1.5}, {"strength": float("nan")}, {"tile": -1}]
+)
 def test_illegal_settings_are_refused(dehazer: Dehazer, settings: dict[str, float]) -> None:
     image = torch.rand(1, 3, 20, 30)
     with pytest.raises(ValueError, match="got"):

@@ -14,7 +14,7 @@ SOURCE = Path(difflid.__file__).parent
 FLOORS = (
     ("errors", "haze", "image", "tiling"),
     ("prior", "network", "data", "metrics"),
-    ("dehazer", "zoo"),
+    ("dehazer", "views", "zoo"),
     ("inference", "training", "evaluation", "study"),
     ("cli",),
 )

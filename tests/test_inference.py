@@ -185,7 +185,12 @@ def test_maps_are_written_beside_the_result(dehazer, tmp_path):
     photo().save(tmp_path / "a.jpg")
     dehaze_file(dehazer, tmp_path / "a.jpg", tmp_path / "out/b.jpg", Settings(maps=True))
     written = {path.name: pixels(path).shape for path in (tmp_path / "out").iterdir()}
-    assert written == {"b.jpg": (16, 24, 3), "b.transmission.png": (16, 24), "b.airlight.png": (16, 24, 3)}
+    assert written == {
+        "b.jpg": (16, 24, 3),
+        "b.transmission.png": (16, 24),
+        "b.depth.png": (16, 24),
+        "b.airlight.png": (16, 24, 3),
+    }
 
 
 def test_streams_keep_the_format(dehazer):
@@ -260,8 +265,28 @@ def test_a_folder_that_cannot_be_made_is_said(dehazer, tmp_path):
         dehaze_file(dehazer, tmp_path / "a.png", tmp_path / "a.png/b.png")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (1, 50)])
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (20_000, 50), (1, 50)])
 def test_odd_sizes(dehazer, tmp_path, size):
     Image.new("L", size, 99).save(tmp_path / "a.png")
     dehaze_file(dehazer, tmp_path / "a.png", tmp_path / "b.png")
     assert pixels(tmp_path / "b.png").shape == size[::-1]
+
+
+def test_a_picture_without_haze_keeps_its_bytes(tmp_path):
+    clear = tiny_dehazer()
+    clear.network.coarse_haze.bias.data.fill_(-20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo().save(tmp_path / "a.jpg", exif=exif, quality=50)
+    before = (tmp_path / "a.jpg").read_bytes()
+    for target, same in (("b.jpg", True), ("b.png", False)):
+        dehaze_file(clear, tmp_path / "a.jpg", tmp_path / target)
+        assert ((tmp_path / target).read_bytes() == before) is same
+        np.testing.assert_array_equal(image.load(tmp_path / target).samples, image.load(before).samples)
+    dehaze_file(clear, tmp_path / "a.jpg", tmp_path / "c.jpg", Settings(writing=image.Writing(metadata=False)))
+    assert image.load(tmp_path / "c.jpg").exif == b""
+
+
+def test_raw_files_become_tiff(tmp_path):
+    assert plan_outputs([Path("a.dng")])[0].target == Path("a.dehazed.tif")
+    assert plan_outputs([Path("a.NEF"), Path("b.jpg")], tmp_path)[0].target == tmp_path / "a.tif"

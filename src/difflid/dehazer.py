@@ -1,29 +1,42 @@
 """A Dehazer: a frozen prior and the network it instructs, from picture to picture."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from difflid import image as images
 from difflid.errors import ModelError
+from difflid.image import Picture, Samples
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
+from difflid.network.head import SMALLEST_TRANSMISSION
 from difflid.prior import Prior, UNetPrior
-from difflid.tiling import pad_to_multiple, tiles
+from difflid.tiling import automatic_side, free_memory
+from difflid.views import Source, View, exact_views, fast_views, halo, reduce
 from difflid.zoo import find_model, upload_model
 
-__all__ = ["NO_HAZE", "Dehazer", "DehazerConfig", "Restoration"]
+__all__ = ["MAPS", "NO_HAZE", "Dehazed", "Dehazer", "DehazerConfig", "Detail", "Restoration"]
 
-NO_HAZE = 0.03  # a picture whose haze score is lower is said to have no haze
-AUTOMATIC_TILE = 1024  # pixels; bounds the memory of one pass at about 1 GB
+NO_HAZE = 0.03  # a picture whose haze score is lower is said to have no haze, and left alone
+FAST_FROM = 8_000_000  # pixels from which "auto" takes the fast path
+PIXEL_BYTES = 800  # of memory that the network takes per pixel it looks at
+
+MAPS: Mapping[str, Callable[[Scattering], Tensor]] = {  # each in [0, 1]
+    "transmission": lambda seen: seen.transmission,
+    "depth": lambda seen: seen.transmission.log() / math.log(SMALLEST_TRANSMISSION),  # optical depth, 1: the farthest
+    "airlight": lambda seen: seen.airlight,
+}
+
+Detail = Literal["auto", "exact", "fast"]  # how the network looks at a picture, see Dehazer.dehaze
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,20 @@ class Restoration:
     def haze_score(self) -> Tensor:
         """Mean of 1 - transmission: the share of veil in what the camera saw; ``(B,)`` in [0, 1]."""
         return (1 - self.transmission).mean(dim=(1, 2, 3), dtype=torch.float64).float()
+
+
+@dataclass(frozen=True)
+class Dehazed:
+    """A dehazed picture, and what was seen in it as 8-bit samples where maps were asked for."""
+
+    picture: Picture
+    haze_score: float  # share of veil in [0, 1], see Restoration
+    maps: Mapping[str, Samples]  # transmission and depth (H, W, 1), airlight (H, W, 3)
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether no haze was found, so that the picture is the one that was given."""
+        return self.haze_score < NO_HAZE
 
 
 class Dehazer(nn.Module):
@@ -79,13 +106,23 @@ class Dehazer(nn.Module):
         Args:
             image: RGB ``(B, 3, H, W)`` in [0, 1], any size from 1 x 1.
         """
-        guide = make_guide(image, self.prior.spec.guide_size)
+        return self._encode(Source.of(image))
+
+    def _encode(self, source: Source) -> Condition:
+        size = self.prior.spec.guide_size
+        guide = reduce(source, size, size)
         content, haze = self.prior.encode(guide, (self.config.content_timestep, self.config.haze_timestep))
         return self.network.condition(guide, content, haze)
 
     @torch.inference_mode()
     def restore(
-        self, image: Tensor, condition: Condition, *, strength: float = 1.0, tile: int | None = None
+        self,
+        image: Tensor,
+        condition: Condition,
+        *,
+        strength: float = 1.0,
+        tile: int | None = None,
+        detail: Detail = "exact",
     ) -> Restoration:
         """Remove the haze; cheap to repeat at another strength with the same condition.
 
@@ -93,31 +130,80 @@ class Dehazer(nn.Module):
             image: the picture that was encoded, RGB ``(B, 3, H, W)`` in [0, 1].
             condition: what :meth:`encode` returned for it.
             strength: exponent on the transmission in [-1, 2]: 1 removes the haze, 0 nothing, -1 doubles it.
-            tile: side of a tile in pixels; 0: the whole picture at once; None: chosen by size. The result is
-                the same.
+            tile: side of a tile in pixels; 0: the whole picture at once; None: chosen by the free memory. The result
+                is the same.
+            detail: see :meth:`dehaze`.
 
         Raises:
-            ValueError: the strength is not in [-1, 2] or the tile is negative.
+            ValueError: the strength is not in [-1, 2], the tile is negative, or there is no such detail.
         """
-        if not -1 <= strength <= 2:
-            raise ValueError(f"strength must be between -1 and 2, got {strength}")
-        seen = self._look(image, condition, _tile_side(tile, self.network.stride))
-        clear = restore(image, seen, strength).clamp(0, 1)
-        return Restoration(clear, seen.transmission, seen.airlight)
+        _check_strength(strength)
+        clear, transmission, airlight = (
+            image.new_empty(len(image), channels, *image.shape[2:]) for channels in (3, 1, 3)
+        )
+        for view in self._views(Source.of(image), condition, tile, detail):
+            place = (..., view.rows, view.columns)
+            clear[place] = restore(view.image, view.seen, strength).clamp(0, 1)
+            transmission[place], airlight[place] = view.seen.transmission, view.seen.airlight
+        return Restoration(clear, transmission, airlight)
 
-    def _look(self, image: Tensor, condition: Condition, side: int) -> Scattering:
-        height, width = image.shape[2:]
-        padded = pad_to_multiple(image.float(), self.network.stride)
-        maps = Scattering(*(image.new_empty(len(image), channels, height, width) for channels in (1, 3, 3)))
-        halo = -(-self.network.reach // self.network.stride) * self.network.stride
-        for tile in tiles(*padded.shape[2:], size=side or max(padded.shape[2:]), halo=halo):
-            window = torch.tensor([[*tile.outer[:2], height, width]], device=image.device).expand(len(image), 4)
-            seen = self.network.look(tile.cut(padded), window, condition)
-            for part, whole in zip(vars(seen).values(), vars(maps).values(), strict=True):
-                tile.paste(part, whole)
-        return maps
+    @torch.inference_mode()
+    def dehaze(
+        self,
+        picture: Picture,
+        *,
+        strength: float = 1.0,
+        tile: int | None = None,
+        detail: Detail = "auto",
+        maps: bool = False,
+    ) -> Dehazed:
+        """Remove the haze from a picture of any size, in little more memory than twice its samples.
 
-    def __call__(self, image: Any, *, strength: float = 1.0, tile: int | None = None) -> Any:
+        A picture without haze (a haze score below `NO_HAZE`) is given back as it is.
+
+        Args:
+            picture: see :func:`difflid.image.load`.
+            strength: see :meth:`restore`.
+            tile: see :meth:`restore`.
+            detail: "exact": the network looks at every pixel. "fast": it looks at a copy reduced to a megapixel, what
+                it saw follows the edges of the full picture, and the haze is removed from every pixel. "auto": fast
+                from 8 megapixels up.
+            maps: also keep what was seen.
+
+        Raises:
+            ValueError: as :meth:`restore`.
+        """
+        _check_strength(strength)
+        device = next(self.network.parameters()).device
+        width, height = picture.size
+        source = Source((height, width), lambda *part: images.to_tensor(picture.colours(*part)).to(device))
+        result, seen = picture.blank(), _blank_maps(height, width) if maps else {}
+        veil = 0.0
+        for view in self._views(source, self._encode(source), tile, detail):
+            if strength:
+                colours = restore(view.image, view.seen, strength)
+                result.paint(images.to_pixels(colours), picture, view.rows, view.columns)
+            veil += float((1 - view.seen.transmission).sum(dtype=torch.float64))
+            _paint_maps(seen, view)
+        score = veil / (height * width)
+        return Dehazed(picture if score < NO_HAZE else result, score, seen)
+
+    def _views(self, source: Source, condition: Condition, tile: int | None, detail: Detail) -> Iterator[View]:
+        if detail not in get_args(Detail):
+            raise ValueError(f"detail must be one of {', '.join(get_args(Detail))}, got {detail!r}")
+        height, width = source.size
+        fast = detail == "fast" or (detail == "auto" and height * width >= FAST_FROM)
+        return (fast_views if fast else exact_views)(self.network, source, condition, self._side(tile))
+
+    def _side(self, tile: int | None) -> int:
+        if tile is None:
+            free = free_memory(next(self.network.parameters()).device)
+            tile = automatic_side(free, bytes_per_pixel=PIXEL_BYTES, halo=halo(self.network))
+        if tile < 0:
+            raise ValueError(f"a tile has a side of at least 1 pixel, or 0 for the whole picture; got {tile}")
+        return -(-tile // self.network.stride) * self.network.stride
+
+    def __call__(self, image: Any, *, strength: float = 1.0, tile: int | None = None, detail: Detail = "auto") -> Any:
         """Dehaze a picture of any kind; the result is of the same kind, type and size.
 
         Args:
@@ -125,11 +211,16 @@ class Dehazer(nn.Module):
                 A path gives a PIL image.
             strength: see :meth:`restore`.
             tile: see :meth:`restore`.
+            detail: see :meth:`dehaze`.
         """
-        tensor, give_back = images.open_any(image)
-        device = next(self.network.parameters()).device
-        tensor = tensor.to(device)
-        return give_back(self.restore(tensor, self.encode(tensor), strength=strength, tile=tile).clear)
+        if isinstance(image, Tensor):
+            batch, give_back = images.open_tensor(image)
+            batch = batch.to(next(self.network.parameters()).device)
+            seen = self.restore(batch, self.encode(batch), strength=strength, tile=tile, detail=detail)
+            hazy = seen.haze_score >= NO_HAZE
+            return give_back(torch.where(hazy[:, None, None, None], seen.clear, batch))
+        picture, finish = images.open_picture(image)
+        return finish(self.dehaze(picture, strength=strength, tile=tile, detail=detail).picture)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder: ``config.json``, ``model.safetensors`` (float16) and the folder ``prior``."""
@@ -177,17 +268,19 @@ class Dehazer(nn.Module):
         return cls(UNetPrior.load(folder / "prior"), network, config)
 
 
-def make_guide(image: Tensor, size: int) -> Tensor:
-    """Squeeze the whole picture to the prior's size: ``(B, 3, H, W)`` -> ``(B, 3, size, size)`` in [0, 1]."""
-    return F.interpolate(image.float(), size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+def _check_strength(strength: float) -> None:
+    if not -1 <= strength <= 2:
+        raise ValueError(f"strength must be between -1 and 2, got {strength}")
 
 
-def _tile_side(tile: int | None, stride: int) -> int:
-    if tile is None:
-        return AUTOMATIC_TILE
-    if tile < 0:
-        raise ValueError(f"a tile has a side of at least 1 pixel, or 0 for the whole picture; got {tile}")
-    return -(-tile // stride) * stride
+def _blank_maps(height: int, width: int) -> dict[str, Samples]:
+    return {name: np.empty((height, width, 3 if name == "airlight" else 1), np.uint8) for name in MAPS}
+
+
+def _paint_maps(maps: Mapping[str, Samples], view: View) -> None:
+    for name, samples in maps.items():
+        values = images.to_pixels(MAPS[name](view.seen))
+        samples[view.rows, view.columns] = np.rint(values.clip(0, 1) * 255)
 
 
 def _read_config(tree: Mapping[str, Any]) -> DehazerConfig:

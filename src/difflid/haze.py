@@ -26,6 +26,8 @@ __all__ = [
     "dark_transmission",
     "estimate_airlight",
     "guided_filter",
+    "guided_slope",
+    "luma",
     "remove_haze",
     "transmission_from_depth",
 ]
@@ -115,12 +117,27 @@ def guided_filter(guide: Tensor, source: Tensor, radius: int, eps: float) -> Ten
     torch.Size([1, 2, 5, 7])
     """
     wide_guide, wide_source = guide.double(), source.double()
-    mean_guide, mean_source = _box_mean(wide_guide, radius), _box_mean(wide_source, radius)
-    variance = _box_mean(wide_guide.square(), radius) - mean_guide.square()
-    covariance = _box_mean(wide_guide * wide_source, radius) - mean_guide * mean_source
-    slope = covariance / (variance + eps)
-    offset = mean_source - slope * mean_guide
+    slope = _slope(wide_guide, wide_source, radius, eps)
+    offset = _box_mean(wide_source, radius) - slope * _box_mean(wide_guide, radius)
     return (_box_mean(slope, radius) * wide_guide + _box_mean(offset, radius)).to(source.dtype)
+
+
+def guided_slope(guide: Tensor, source: Tensor, radius: int, eps: float) -> Tensor:
+    """Say how ``source`` goes with ``guide``, He 2013 equation 5 and the mean of equation 8; as in `guided_filter`."""
+    return _box_mean(_slope(guide.double(), source.double(), radius, eps), radius).to(source.dtype)
+
+
+def _slope(guide: Tensor, source: Tensor, radius: int, eps: float) -> Tensor:
+    mean_guide, mean_source = _box_mean(guide, radius), _box_mean(source, radius)
+    variance = _box_mean(guide.square(), radius) - mean_guide.square()
+    covariance = _box_mean(guide * source, radius) - mean_guide * mean_source
+    return covariance / (variance + eps)
+
+
+def luma(image: Tensor) -> Tensor:
+    """Weigh the channels of ``(B, 3, H, W)`` by ITU-R BT.601: ``(B, 1, H, W)``."""
+    red, green, blue = image.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def dark_transmission(image: Tensor, airlight: Tensor, *, window: int = WINDOW, omega: float = OMEGA) -> Tensor:
@@ -193,8 +210,7 @@ def _brightest_of_haziest(image: Tensor, haziness: Tensor) -> Tensor:
 
 
 def _refine(image: Tensor, coarse: Tensor) -> Tensor:
-    weights = torch.tensor(LUMA, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
-    return guided_filter((image * weights).sum(dim=1, keepdim=True), coarse, GUIDE_RADIUS, GUIDE_EPS)
+    return guided_filter(luma(image), coarse, GUIDE_RADIUS, GUIDE_EPS)
 
 
 def _window_least(channel: Tensor, window: int) -> Tensor:

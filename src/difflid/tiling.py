@@ -1,32 +1,32 @@
 """Tiles with a halo: a picture in pieces that are computed alone and equal the whole."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Tile", "pad_to_multiple", "tiles"]
+__all__ = ["Tile", "automatic_side", "free_memory", "pad_to_multiple", "tiles"]
+
+LEAST_SIDE, LARGEST_SIDE = 256, 1024  # of a tile chosen by memory; beyond, little speed is gained
+_SHARE = 0.5  # of the free memory that a tile may take
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A piece of a picture; all numbers in pixels of the padded picture."""
+    """A piece of a picture; all numbers in pixels."""
 
     outer: tuple[int, int, int, int]  # top, left, bottom, right of what is computed
     inner: tuple[int, int, int, int]  # top, left, bottom, right of what is kept
 
-    def cut(self, picture: Tensor) -> Tensor:
-        """Take what is computed out of ``(B, C, H, W)``."""
-        top, left, bottom, right = self.outer
-        return picture[:, :, top:bottom, left:right]
-
-    def paste(self, piece: Tensor, picture: Tensor) -> None:
-        """Put what is kept of the computed ``piece`` into ``picture``; what lies beyond the picture is dropped."""
+    def keep(self, piece: Tensor) -> Tensor:
+        """Take what is kept out of the computed ``piece`` ``(B, C, H, W)``, which may be padded below and right."""
         top, left, bottom, right = self.inner
-        target = picture[:, :, top:bottom, left:right]
-        y, x = top - self.outer[0], left - self.outer[1]
-        target.copy_(piece[:, :, y : y + target.shape[2], x : x + target.shape[3]])
+        y, x = self.outer[:2]
+        return piece[:, :, top - y : bottom - y, left - x : right - x]
 
 
 def tiles(height: int, width: int, *, size: int, halo: int) -> Iterator[Tile]:
@@ -44,3 +44,42 @@ def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
     if height % multiple == 0 and width % multiple == 0:
         return picture
     return F.pad(picture, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def automatic_side(free: int, *, bytes_per_pixel: int, halo: int) -> int:
+    """Choose the side of a tile so that it and its halo take at most half of ``free`` bytes.
+
+    >>> automatic_side(10**10, bytes_per_pixel=1000, halo=100), automatic_side(0, bytes_per_pixel=1000, halo=100)
+    (1024, 256)
+    """
+    side = int((_SHARE * free / bytes_per_pixel) ** 0.5) - 2 * halo
+    return max(LEAST_SIDE, min(side, LARGEST_SIDE))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be taken on ``device`` without pushing anything out; 0 where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(_available(), _left_to_group())
+
+
+def _available() -> int:
+    """Memory of the machine that is free or only caches files."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def _left_to_group() -> int:
+    """What the control group (a container) leaves of its limit; a great number where there is none."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return max(0, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return 2**62

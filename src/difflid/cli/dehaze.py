@@ -9,7 +9,7 @@ import click
 from difflid.cli.reports import Reports, line
 
 if TYPE_CHECKING:
-    from difflid.dehazer import Dehazer
+    from difflid.dehazer import Dehazer, Detail
 
 __all__ = ["dehaze"]
 
@@ -36,7 +36,21 @@ _STREAM = Path("-")
     "--tile", type=click.IntRange(min=0), metavar="PIXELS", help="Side of a tile; 0: the whole picture at once."
 )
 @click.option("-r", "--recursive", is_flag=True, help="Take the pictures in sub-folders too, and keep the sub-folders.")
-@click.option("--maps", is_flag=True, help="Also write STEM.transmission.png and STEM.airlight.png.")
+@click.option(
+    "--detail",
+    type=click.Choice(["auto", "exact", "fast"]),
+    default="auto",
+    show_default=True,
+    help="exact: look at every pixel; fast: look at a reduced copy, dehaze every pixel; auto: fast from 8 megapixels.",
+)
+@click.option("--maps", is_flag=True, help="Also write STEM.transmission.png, STEM.depth.png and STEM.airlight.png.")
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP, AVIF and HEIC.  [default: 95; 90]")
+@click.option(
+    "--subsampling",
+    type=click.Choice(["4:4:4", "4:2:2", "4:2:0"]),
+    help="Of the colours of JPEG and AVIF.  [default: that of a JPEG, else 4:4:4]",
+)
+@click.option("--strip", is_flag=True, help="Drop EXIF, GPS and XMP; the colour profile stays.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: the fastest here]")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads to use.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
@@ -47,7 +61,11 @@ def dehaze(
     model: str | None,
     strength: float,
     tile: int | None,
+    detail: "Detail",
     maps: bool,
+    quality: int | None,
+    subsampling: str | None,
+    strip: bool,
     device: str | None,
     threads: int | None,
     recursive: bool,
@@ -58,11 +76,13 @@ def dehaze(
 
     `-` as the only INPUT reads a picture from the standard input, `-o -` writes it to the standard output.
     """
+    from difflid.image import Writing
     from difflid.inference import Settings, dehaze_file, dehaze_files, is_done, plan_outputs
 
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    settings = Settings(strength=strength, tile=tile, maps=maps)
+    writing = Writing(quality=quality, subsampling=subsampling, metadata=not strip)
+    settings = Settings(strength=strength, tile=tile, detail=detail, maps=maps, writing=writing)
     if _STREAM in (*inputs, output):
         source, target = _streams(inputs, output, maps, overwrite)
         click.echo(line(dehaze_file(_load(model, device, threads), source, target, settings)), err=True)

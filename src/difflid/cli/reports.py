@@ -74,7 +74,7 @@ def line(report: "FileReport") -> str:
 def _haze(score: float) -> str:
     from difflid.dehazer import NO_HAZE
 
-    word = "no haze found" if score < NO_HAZE else next(word for limit, word in _HAZE if score <= limit)
+    word = "no haze found, left as it is" if score < NO_HAZE else next(word for limit, word in _HAZE if score <= limit)
     return f"{word} ({score:.2f})"
 
 

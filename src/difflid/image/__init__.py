@@ -1,21 +1,28 @@
 """Pictures: decode, encode, and every kind of image a user may hold, to a tensor and back."""
 
 from difflid.image.decode import MAX_PIXELS, load
-from difflid.image.encode import encode, save
-from difflid.image.kinds import ImageLike, open_any, to_pixels, to_tensor
-from difflid.image.picture import Picture, Pixels, from_samples, replace_pixels
+from difflid.image.encode import Writing, encode, format_of, save, writable_format, write_bytes
+from difflid.image.kinds import open_picture, open_tensor, to_pixels, to_tensor
+from difflid.image.picture import Picture, Pixels, Samples, from_samples, replace_pixels
+from difflid.image.raw import RAW_SUFFIXES
 
 __all__ = [
     "MAX_PIXELS",
-    "ImageLike",
+    "RAW_SUFFIXES",
     "Picture",
     "Pixels",
+    "Samples",
+    "Writing",
     "encode",
+    "format_of",
     "from_samples",
     "load",
-    "open_any",
+    "open_picture",
+    "open_tensor",
     "replace_pixels",
     "save",
     "to_pixels",
     "to_tensor",
+    "writable_format",
+    "write_bytes",
 ]

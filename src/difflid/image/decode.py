@@ -11,35 +11,45 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
-from difflid.errors import ImageError
-from difflid.image.deep import is_deep, read_deep, stored_as
-from difflid.image.metadata import descriptive_tags, take_orientation, turn_upright
+from difflid.errors import ImageError, MissingExtra
+from difflid.image.deep import is_deep, is_float_tiff, read_deep, read_float_tiff, stored_as
+from difflid.image.heif import is_heif, open_heif, read_heif
+from difflid.image.metadata import descriptive_tags, take_orientation, turn_upright, upright_xmp
 from difflid.image.picture import Picture, Samples, from_samples
+from difflid.image.raw import RAW_SUFFIXES, read_raw
 
 __all__ = ["MAX_PIXELS", "load"]
 
 MAX_PIXELS = 400_000_000  # larger pictures are refused before they are decoded
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF")
 _MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 _EXIF_MARK = b"Exif\0\0"
+_ICC_TAG, _XMP_TAG = 34675, 700  # of TIFF
 _pillow = RLock()
 
 
 def load(source: str | Path | bytes | Image.Image) -> Picture:
-    """Decode a file, encoded bytes or a PIL image: JPEG, PNG, TIFF, WebP or BMP, grey or colour, 8 or 16 bit.
+    """Decode a file, encoded bytes or a PIL image: JPEG, PNG, TIFF, WebP, BMP, AVIF or HEIF, or a camera's raw file.
 
-    Palette pictures become RGB, with alpha where they have transparency; one-bit pictures become grey.
+    Palette pictures become RGB, with alpha where they have transparency; one-bit pictures become grey. Depth is kept,
+    but AVIF is read as 8 bit. Raw files are known by their suffix.
 
     Raises:
+        MissingExtra: HEIF and raw need libraries that are not installed.
         ImageError: it is missing, not a picture, damaged, animated, too large, or in a mode that would lose something.
     """
     name = str(source) if isinstance(source, str | Path) else "the picture"
     try:
         with _own_limit():
-            return _from_pil(source) if isinstance(source, Image.Image) else _decode(_read(source))
+            if isinstance(source, Image.Image):
+                return _from_pil(source)
+            data = _read(source)
+            return _from_raw(data) if _is_raw(source) else _from_data(data)
+    except MissingExtra:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"cannot read {name}: not a picture (expected {', '.join(_FORMATS)})") from None
     except ImageError as error:
@@ -73,18 +83,60 @@ def _read(source: str | Path | bytes) -> bytes:
     return data
 
 
+def _is_raw(source: str | Path | bytes) -> bool:
+    return not isinstance(source, bytes) and Path(source).suffix.lower() in RAW_SUFFIXES
+
+
+def _from_raw(data: bytes) -> Picture:
+    return from_samples(read_raw(data, MAX_PIXELS), "RGB")
+
+
+def _from_data(data: bytes) -> Picture:
+    if is_heif(data):
+        return _from_heif(data)
+    return _from_float_tiff(data) if is_float_tiff(data) else _decode(data)
+
+
+def _from_float_tiff(data: bytes) -> Picture:
+    tags = Image.Exif()
+    tags.load(data)  # an EXIF block is a TIFF file
+    samples = read_float_tiff(data, MAX_PIXELS)
+    fields = {"icc": tags.get(_ICC_TAG, b""), "xmp": upright_xmp(tags.get(_XMP_TAG, b""))}
+    upright = turn_upright(samples, tags.get(ExifTags.Base.Orientation, 1))
+    described = descriptive_tags(tags)
+    exif = _without_mark(described.tobytes()) if described else b""
+    return from_samples(upright, ("L", "LA", "RGB", "RGBA")[samples.shape[-1] - 1], format="TIFF", exif=exif, **fields)
+
+
+def _from_heif(data: bytes) -> Picture:
+    image = open_heif(data)
+    _check_size(*image.size)
+    samples, mode = read_heif(image)
+    _, exif = take_orientation(_without_mark(image.info.get("exif")))  # turned already
+    return from_samples(
+        samples,
+        mode,
+        format="HEIF",
+        exif=exif,
+        xmp=upright_xmp(image.info.get("xmp") or b""),
+        icc=image.info.get("icc_profile") or b"",
+    )
+
+
 def _decode(data: bytes) -> Picture:
     image = Image.open(BytesIO(data), formats=_FORMATS)
     _check(image)
     encoding, key = _encoding(image, data), image.info.get("transparency")
     samples, mode = read_deep(data, stored_as(image)) if is_deep(image) else _samples(image)
     samples, mode = _with_key_alpha(samples, mode, key)
-    orientation, exif = take_orientation(_exif(image))
+    orientation, exif = take_orientation(_exif(image))  # Pillow turns a TIFF itself, when it decodes it
+    xmp = image.info.get("xmp") or b""
     return from_samples(
         turn_upright(samples, orientation),
         mode,
         format="JPEG" if image.format == "MPO" else image.format,
         exif=exif,
+        xmp=xmp if orientation == 1 and image.format != "TIFF" else upright_xmp(xmp),
         icc=image.info.get("icc_profile") or b"",
         encoding=encoding,
     )
@@ -94,12 +146,23 @@ def _from_pil(image: Image.Image) -> Picture:
     _check(image)
     samples, mode = _with_key_alpha(*_samples(image), image.info.get("transparency"))
     exif = _without_mark(image.info.get("exif"))
-    return from_samples(samples, mode, format=image.format, exif=exif, icc=image.info.get("icc_profile") or b"")
+    return from_samples(
+        samples,
+        mode,
+        format=image.format,
+        exif=exif,
+        xmp=image.info.get("xmp") or b"",
+        icc=image.info.get("icc_profile") or b"",
+    )
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width}x{height} is more than {MAX_PIXELS // 10**6} megapixels; resize it first")
 
 
 def _check(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{image.width}x{image.height} is more than {MAX_PIXELS // 10**6} megapixels; resize it first")
+    _check_size(*image.size)
     if stored_as(image) == "I;12":
         raise ImageError("12-bit samples are not supported: convert it to 8 or 16 bit")
     frames = getattr(image, "n_frames", 1)

@@ -1,7 +1,7 @@
-"""16-bit pictures in colour, which Pillow cannot hold: reading PNG and TIFF in full depth, and writing them.
+"""Colour of more than 8 bit, which Pillow cannot hold: reading PNG and TIFF in full depth, and writing them.
 
 Pillow decodes a 16-bit sample to its high byte when told the byte order of the file, and to its low byte when told the
-other one. Both together are the sample.
+other one. Both together are the sample. Floats are read by tifffile.
 
 Sources: PNG (ISO/IEC 15948), sections 5, 9 and 11; TIFF 6.0, sections 2 and 8.
 """
@@ -14,13 +14,14 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image, TiffImagePlugin
 
 from difflid.errors import ImageError
 from difflid.image.metadata import descriptive_tags
 from difflid.image.picture import Samples
 
-__all__ = ["is_deep", "read_deep", "stored_as", "write_png", "write_tiff"]
+__all__ = ["is_deep", "is_float_tiff", "read_deep", "read_float_tiff", "stored_as", "write_png", "write_tiff"]
 
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 _ROWS = 256  # rows compressed at a time
@@ -28,6 +29,8 @@ _PNG_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG colour type
 _PNG_UP = 2  # PNG filter: difference to the row above
 _BLACK_IS_ZERO, _RGB = 1, 2  # TIFF PhotometricInterpretation
 _UNASSOCIATED_ALPHA = 2  # TIFF ExtraSamples
+_PLANES = 2  # TIFF PlanarConfiguration
+_UNSIGNED, _FLOAT = 1, 3  # TIFF SampleFormat
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -64,7 +67,7 @@ def read_deep(data: bytes, stored: str) -> tuple[Samples, str]:
 
 def _decode_as(data: bytes, stored: str) -> Samples:
     image: Any = Image.open(BytesIO(data))
-    if image.format == "TIFF" and image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:
+    if image.format == "TIFF" and image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == _PLANES:
         raise ImageError("16-bit TIFF with separate colour planes is not supported: save it with interleaved channels")
     image.tile = [
         tile._replace(args=stored if isinstance(tile.args, str) else (stored, *tile.args[1:])) for tile in image.tile
@@ -72,7 +75,37 @@ def _decode_as(data: bytes, stored: str) -> Samples:
     return np.array(image)
 
 
-def write_png(samples: Samples, *, icc: bytes, exif: bytes) -> bytes:
+def is_float_tiff(data: bytes) -> bool:
+    """Tell whether an encoded picture is a TIFF of floats."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    tags = Image.Exif()
+    tags.load(data)
+    formats = tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)
+    return _FLOAT in (formats if isinstance(formats, tuple) else (formats,))
+
+
+def read_float_tiff(data: bytes, most_pixels: int) -> Samples:
+    """Decode a TIFF of one picture of floats: samples ``(H, W, C)``, not turned.
+
+    Raises:
+        ImageError: it holds several pictures, or other than 1 to 4 channels, or more than ``most_pixels``.
+    """
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        page = file.pages.first
+        if len(file.pages) > 1 or page.ndim not in (2, 3):
+            raise ImageError(f"it holds {len(file.pages)} pages of {page.ndim} dimensions, expected one picture")
+        if page.imagewidth * page.imagelength > most_pixels:
+            raise ImageError(f"{page.imagewidth}x{page.imagelength} is more than {most_pixels // 10**6} megapixels")
+        if not 1 <= page.samplesperpixel <= 4:
+            raise ImageError(f"it has {page.samplesperpixel} channels, expected 1 to 4")
+        samples = page.asarray()
+    if page.planarconfig == _PLANES and samples.ndim == 3:
+        samples = np.moveaxis(samples, 0, -1)
+    return np.atleast_3d(samples)
+
+
+def write_png(samples: Samples, *, icc: bytes, exif: bytes, xmp: bytes) -> bytes:
     """Encode samples ``(H, W, C)`` uint16 as PNG."""
     height, width, channels = samples.shape
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOUR[channels], 0, 0, 0))]
@@ -80,6 +113,8 @@ def write_png(samples: Samples, *, icc: bytes, exif: bytes) -> bytes:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
     if exif:
         chunks.append((b"eXIf", exif))
+    if xmp:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
     chunks += [(b"IDAT", part) for part in _deflate(samples)]
     chunks.append((b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
@@ -102,14 +137,15 @@ def _deflate(samples: Samples) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def write_tiff(samples: Samples, *, icc: bytes, exif: bytes) -> bytes:
-    """Encode samples ``(H, W, C)`` uint16 as uncompressed little-endian TIFF in one strip."""
+def write_tiff(samples: Samples, *, icc: bytes, exif: bytes, xmp: bytes) -> bytes:
+    """Encode samples ``(H, W, C)``, uint16 or float, as uncompressed little-endian TIFF in one strip."""
     height, width, channels = samples.shape
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
     for tag, value in _described(exif).items():
         tags[tag] = value
     tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
-    tags[TiffImagePlugin.BITSPERSAMPLE] = (16,) * channels
+    tags[TiffImagePlugin.BITSPERSAMPLE] = (8 * samples.itemsize,) * channels
+    tags[TiffImagePlugin.SAMPLEFORMAT] = (_FLOAT if samples.dtype.kind == "f" else _UNSIGNED,) * channels
     tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
     tags[TiffImagePlugin.COMPRESSION] = 1
     tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = _RGB if channels > 2 else _BLACK_IS_ZERO
@@ -117,13 +153,16 @@ def write_tiff(samples: Samples, *, icc: bytes, exif: bytes) -> bytes:
         tags[TiffImagePlugin.EXTRASAMPLES] = _UNASSOCIATED_ALPHA
     if icc:
         tags[TiffImagePlugin.ICCPROFILE] = icc
+    if xmp:
+        tags[TiffImagePlugin.XMP] = xmp
     tags[TiffImagePlugin.ROWSPERSTRIP] = height
     tags.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = 4  # LONG
     tags[TiffImagePlugin.STRIPBYTECOUNTS] = samples.nbytes
     tags[TiffImagePlugin.STRIPOFFSETS] = 0  # counted from the end of the directory
     file = BytesIO()
     tags.save(file)
-    return file.getvalue() + samples.astype("<u2").tobytes()
+    little = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
+    return file.getvalue() + np.ascontiguousarray(little).data
 
 
 def _described(block: bytes) -> dict[int, Any]:

@@ -1,22 +1,28 @@
 """Pictures to encoded bytes and files, in the kind they came in."""
 
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from difflid.errors import ImageError
 from difflid.image.deep import write_png, write_tiff
+from difflid.image.heif import write_heif
 from difflid.image.metadata import descriptive_tags
-from difflid.image.picture import Picture, Samples, to_depth, to_samples
+from difflid.image.picture import Picture, Samples, to_depth, without_metadata
 
-__all__ = ["check_pil", "encode", "format_of", "save", "to_pil"]
+__all__ = ["Writing", "check_pil", "encode", "format_of", "save", "to_pil", "writable_format"]
 
 _FORMATS = {
+    ".avif": "AVIF",
     ".bmp": "BMP",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
     ".png": "PNG",
@@ -25,24 +31,46 @@ _FORMATS = {
     ".webp": "WEBP",
 }
 _MODES = {
+    "AVIF": ("RGB", "RGBA"),
     "BMP": ("L", "RGB"),
+    "HEIF": ("L", "RGB", "RGBA"),
     "JPEG": ("L", "RGB", "CMYK"),
     "PNG": ("L", "LA", "RGB", "RGBA"),
     "TIFF": ("L", "LA", "RGB", "RGBA", "CMYK"),
     "WEBP": ("L", "LA", "RGB", "RGBA"),
 }
-_DEEP_WRITERS = {"PNG": write_png, "TIFF": write_tiff}
-_QUALITY = 95  # of JPEG and of lossy WebP
+_QUALITIES = {"AVIF": 90, "HEIF": 90, "JPEG": 95, "WEBP": 95}  # of the formats that lose something
+_XMP_KEYWORD = "XML:com.adobe.xmp"  # of PNG; XMP specification part 3, section 1.1.5
+_XMP_TAG = 700  # of TIFF
+_EXIF_MARK = b"Exif\0\0"
 
 
-def save(picture: Picture, path: str | Path) -> None:
+@dataclass(frozen=True)
+class Writing:
+    """How a picture is encoded, where the user has a say."""
+
+    quality: int | None = None  # 1 ... 100 of JPEG, WebP, AVIF and HEIF; None: 95, of AVIF and HEIF 90
+    subsampling: str | None = None  # of JPEG and AVIF: 4:4:4, 4:2:2 or 4:2:0; None: that of a JPEG source, else 4:4:4
+    metadata: bool = True  # keep EXIF and XMP; the ICC profile is kept in any case
+
+
+def save(picture: Picture, path: str | Path, writing: Writing = Writing()) -> None:
     """Write a picture in the format its suffix says; the file appears complete or not at all.
 
     Raises:
         ImageError: the suffix is not known, the format cannot hold the picture, or the file cannot be written.
+        MissingExtra: HEIF needs a library that is not installed.
     """
     path = Path(path)
-    data = encode(picture, format_of(path))
+    write_bytes(encode(picture, format_of(path), writing), path)
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file that appears complete or not at all.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
     temporary = path.with_name(f".difflid-{secrets.token_hex(6)}.part")
     try:
         temporary.write_bytes(data)
@@ -68,22 +96,27 @@ def format_of(path: Path) -> str:
         raise ImageError(f"cannot write {path}: expected one of the suffixes {', '.join(_FORMATS)}") from None
 
 
-def encode(picture: Picture, format: str) -> bytes:
-    """Encode a picture as JPEG, PNG, TIFF, WEBP or BMP; 16 bit stay 16 bit in PNG and TIFF and become 8 elsewhere.
+def writable_format(picture: Picture) -> str:
+    """Return the format a picture came in, or PNG where it has none that can be written."""
+    return picture.format if picture.format in _MODES else "PNG"
+
+
+def encode(picture: Picture, format: str, writing: Writing = Writing()) -> bytes:
+    """Encode a picture as JPEG, PNG, TIFF, WEBP, BMP, AVIF or HEIF.
+
+    More than 8 bit stay in PNG, TIFF and (as 10 bit) HEIF and become 8 elsewhere; floats stay in TIFF.
 
     Raises:
-        ImageError: the format is not known or cannot hold the picture's mode.
+        ImageError: the format is not known, or cannot hold the picture's mode or metadata.
+        MissingExtra: HEIF needs a library that is not installed.
     """
     _check(picture, format)
-    samples = to_samples(picture)
-    if samples.dtype == np.uint16 and format in _DEEP_WRITERS:
-        return _DEEP_WRITERS[format](samples, icc=picture.icc, exif=picture.exif)
-    file = BytesIO()
+    picture = picture if writing.metadata else without_metadata(picture)
     try:
-        _pil(to_depth(samples, np.uint8), picture.mode).save(file, format, **_options(picture, format))
+        return _encoder(picture, format)(picture, format, writing)
     except (OSError, ValueError) as error:
-        raise ImageError(f"cannot encode the picture as {format}: {error}") from error
-    return file.getvalue()
+        hint = "; drop its metadata or choose another format" if "too long" in str(error) else ""
+        raise ImageError(f"cannot encode the picture as {format}: {error}{hint}") from error
 
 
 def _check(picture: Picture, format: str) -> None:
@@ -94,25 +127,70 @@ def _check(picture: Picture, format: str) -> None:
         raise ImageError(f"{format} cannot hold a picture in mode {picture.mode}: write it as one of {fitting}")
 
 
-def _options(picture: Picture, format: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if picture.icc:
-        options["icc_profile"] = picture.icc
+def _encoder(picture: Picture, format: str) -> Callable[[Picture, str, Writing], bytes]:
+    if format == "HEIF":
+        return _with_heif
+    return _deep if format in ("PNG", "TIFF") and picture.samples.dtype != np.uint8 else _with_pil
+
+
+def _deep(picture: Picture, format: str, writing: Writing) -> bytes:  # noqa: ARG001
+    write = write_png if format == "PNG" else write_tiff
+    samples = picture.samples if format == "TIFF" else to_depth(picture.samples, np.uint16)
+    return write(samples, icc=picture.icc, exif=picture.exif, xmp=picture.xmp)
+
+
+def _with_heif(picture: Picture, format: str, writing: Writing) -> bytes:
+    quality = writing.quality or _QUALITIES[format]
+    return write_heif(
+        picture.samples, picture.mode, quality=quality, icc=picture.icc, exif=picture.exif, xmp=picture.xmp
+    )
+
+
+def _with_pil(picture: Picture, format: str, writing: Writing) -> bytes:
+    file = BytesIO()
+    options = _described(picture, format) | _encoding(picture, format, writing)
+    _pil(to_depth(picture.samples, np.uint8), picture.mode).save(file, format, **options)
+    return file.getvalue()
+
+
+def _described(picture: Picture, format: str) -> dict[str, Any]:
+    """Options that carry the ICC profile, EXIF and XMP."""
+    options: dict[str, Any] = {"icc_profile": picture.icc} if picture.icc else {}
+    if format == "TIFF":
+        return options | ({"exif": _tiff_tags(picture)} if picture.exif or picture.xmp else {})
     if picture.exif:
-        options["exif"] = _exif_for(picture.exif, format)
-    if format in ("JPEG", "WEBP"):
-        options["quality"] = _QUALITY
-    if format == "JPEG":
-        options["subsampling"] = 0
-    return options | (dict(picture.encoding) if format == picture.format else {})
+        options["exif"] = _EXIF_MARK + picture.exif
+    if picture.xmp and format == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt(_XMP_KEYWORD, picture.xmp)
+    elif picture.xmp:
+        options["xmp"] = picture.xmp
+    return options
 
 
-def _exif_for(block: bytes, format: str) -> bytes | Image.Exif:
-    if format != "TIFF":
-        return b"Exif\0\0" + block
+def _encoding(picture: Picture, format: str, writing: Writing) -> dict[str, Any]:
+    """Options that say how the pixels are encoded: as the source was, but for what the user asks."""
+    options: dict[str, Any] = {}
+    if format in _QUALITIES:
+        options["quality"] = _QUALITIES[format]
+    if format in ("AVIF", "JPEG"):
+        options["subsampling"] = "4:4:4"
+    if format == picture.format:
+        options |= picture.encoding
+    if writing.quality:
+        options |= {"quality": writing.quality, "lossless": False}
+    if writing.subsampling and format in ("AVIF", "JPEG"):
+        options["subsampling"] = writing.subsampling
+    return options
+
+
+def _tiff_tags(picture: Picture) -> Image.Exif:
     exif = Image.Exif()
-    exif.load(block)
-    return descriptive_tags(exif)
+    exif.load(picture.exif)
+    tags = descriptive_tags(exif)
+    if picture.xmp:
+        tags[_XMP_TAG] = picture.xmp
+    return tags
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -121,22 +199,24 @@ def to_pil(picture: Picture) -> Image.Image:
     Raises:
         ImageError: it is 16-bit colour, which PIL does not have.
     """
-    samples = to_samples(check_pil(picture))
-    image = _pil(samples, picture.mode)
+    image = _pil(check_pil(picture).samples, picture.mode)
     if picture.icc:
         image.info["icc_profile"] = picture.icc
     if picture.exif:
-        image.info["exif"] = b"Exif\0\0" + picture.exif
+        image.info["exif"] = _EXIF_MARK + picture.exif
+    if picture.xmp:
+        image.info["xmp"] = picture.xmp
     return image
 
 
 def check_pil(picture: Picture) -> Picture:
-    """Refuse 16-bit colour, which PIL would cut to 8 bit."""
-    if picture.samples.dtype == np.uint16 and picture.mode != "L":
+    """Refuse colour of more than 8 bit, which PIL would cut."""
+    if picture.samples.dtype != np.uint8 and picture.mode != "L":
         raise ImageError("PIL has no 16-bit colour: give the encoded bytes or an array, or use `difflid dehaze`")
     return picture
 
 
 def _pil(samples: Samples, mode: str) -> Image.Image:
     height, width, _ = samples.shape
-    return Image.frombytes("I;16" if samples.dtype == np.uint16 else mode, (width, height), samples.tobytes())
+    mode = {"u2": "I;16", "f4": "F"}.get(samples.dtype.str[1:], mode)
+    return Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).data)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from difflid.errors import ImageError
 from difflid.image.decode import load
-from difflid.image.encode import check_pil, encode, to_pil
-from difflid.image.picture import Picture, Pixels, Samples, check_range, from_samples, replace_pixels, to_samples
+from difflid.image.encode import check_pil, encode, to_pil, writable_format
+from difflid.image.picture import Picture, Pixels, Samples, check_range, from_samples
 
-__all__ = ["ImageLike", "open_any", "to_pixels", "to_tensor"]
+__all__ = ["open_picture", "open_tensor", "to_pixels", "to_tensor"]
 
-ImageLike = Image.Image | Samples | Tensor | str | Path | bytes
-GiveBack = Callable[[Tensor], Any]
+GiveBack = Callable[[Tensor], Tensor]
+Finish = Callable[[Picture], Any]
 
 _ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -33,55 +33,46 @@ def to_pixels(tensor: Tensor) -> Pixels:
     return tensor.detach().squeeze(0).permute(1, 2, 0).float().cpu().numpy()
 
 
-def open_any(source: ImageLike) -> tuple[Tensor, GiveBack]:
-    """Turn an image of any kind into RGB ``(B, 3, H, W)`` float32 in [0, 1], and say how to give it back.
+def open_picture(source: Image.Image | Samples | str | Path | bytes) -> tuple[Picture, Finish]:
+    """Open a picture of any kind but a tensor, and say how to give it back.
 
     Args:
         source: a PIL image; an array ``(H, W)`` or ``(H, W, 1 | 2 | 3 | 4)`` of uint8, uint16 or float in [0, 1]; a
-            tensor ``(3, H, W)`` or ``(B, 3, H, W)`` of uint8 or float in [0, 1]; a path; or an encoded picture.
+            path; or an encoded picture.
 
     Returns:
-        The tensor, and a function that turns a tensor of the same shape into the kind, shape and dtype of ``source``.
-        A path gives back a PIL image; encoded bytes give back bytes in the same format.
+        The picture, and a function that turns a picture of the same mode and depth into the kind, shape and dtype of
+        ``source``. A path gives back a PIL image; encoded bytes give back bytes in the same format.
 
     Raises:
         TypeError: ``source`` is of another kind.
         ImageError: it cannot be read, or has another shape or range.
 
-    >>> tensor, give_back = open_any(np.full((2, 3), 51, np.uint8))
-    >>> tensor.shape, give_back(tensor).tolist()
-    (torch.Size([1, 3, 2, 3]), [[51, 51, 51], [51, 51, 51]])
+    >>> picture, finish = open_picture(np.full((2, 3), 51, np.uint8))
+    >>> picture.size, finish(picture).tolist()
+    ((3, 2), [[51, 51, 51], [51, 51, 51]])
     """
     match source:
-        case Tensor():
-            return _open_tensor(source)
         case np.ndarray():
-            return _open_picture(_from_array(source), lambda picture: to_samples(picture).reshape(source.shape))
+            return _from_array(source), lambda picture: picture.samples.reshape(source.shape)
         case Image.Image() | str() | Path():
-            return _open_picture(check_pil(load(source)), to_pil)
+            return check_pil(load(source)), to_pil
         case bytes():
             picture = load(source)
-            return _open_picture(picture, partial(encode, format=picture.format or "PNG"))
+            return picture, partial(encode, format=writable_format(picture))
     raise TypeError(
         f"expected a PIL image, an array, a tensor, a path or encoded bytes, got {type(source).__module__}."
         f"{type(source).__qualname__}"
     )
 
 
-def _open_picture(picture: Picture, finish: Callable[[Picture], Any]) -> tuple[Tensor, GiveBack]:
-    return to_tensor(picture.pixels), lambda tensor: finish(replace_pixels(picture, to_pixels(tensor)))
+def open_tensor(source: Tensor) -> tuple[Tensor, GiveBack]:
+    """Turn a tensor ``(3, H, W)`` or ``(B, 3, H, W)`` of uint8, or float in [0, 1], into a batch of float32, and back.
 
-
-def _from_array(array: Samples) -> Picture:
-    samples = array[..., None] if array.ndim == 2 else array
-    if samples.ndim != 3 or samples.shape[-1] not in _ARRAY_MODES:
-        raise ImageError(f"an array must be (H, W) or (H, W, 1 | 2 | 3 | 4), got {array.shape}")
-    if array.dtype.str[1:] not in ("u1", "u2") and array.dtype.kind != "f":
-        raise TypeError(f"an array must be uint8, uint16 or float, got {array.dtype}")
-    return from_samples(samples, _ARRAY_MODES[samples.shape[-1]])
-
-
-def _open_tensor(source: Tensor) -> tuple[Tensor, GiveBack]:
+    Raises:
+        TypeError: it is of another type.
+        ImageError: it has another shape or range.
+    """
     if source.ndim not in (3, 4) or source.shape[-3] != 3 or not source.numel():
         raise ImageError(f"a tensor must be (3, H, W) or (B, 3, H, W), got {tuple(source.shape)}")
     if source.dtype == torch.uint8:
@@ -92,6 +83,15 @@ def _open_tensor(source: Tensor) -> tuple[Tensor, GiveBack]:
     else:
         raise TypeError(f"a tensor must be uint8 or float, got {source.dtype}")
     return (batch if batch.ndim == 4 else batch[None]), give_back
+
+
+def _from_array(array: Samples) -> Picture:
+    samples = array[..., None] if array.ndim == 2 else array
+    if samples.ndim != 3 or samples.shape[-1] not in _ARRAY_MODES:
+        raise ImageError(f"an array must be (H, W) or (H, W, 1 | 2 | 3 | 4), got {array.shape}")
+    if array.dtype.str[1:] not in ("u1", "u2") and array.dtype.kind != "f":
+        raise TypeError(f"an array must be uint8, uint16 or float, got {array.dtype}")
+    return from_samples(samples, _ARRAY_MODES[samples.shape[-1]])
 
 
 def _like(result: Tensor, source: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Source: CIPA DC-008 (Exif 2.32), section 4.5 (TIFF structure of the block) and 4.6.4 (orientation).
 """
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from difflid.image.picture import Samples
 
-__all__ = ["descriptive_tags", "take_orientation", "turn_upright"]
+__all__ = ["descriptive_tags", "take_orientation", "turn_upright", "upright_xmp"]
 
 _ORIENTATION = 0x0112
 _SHORT = 3  # type of an unsigned 16-bit entry
@@ -55,6 +56,12 @@ def take_orientation(exif: bytes) -> tuple[int, bytes]:
     except struct.error:
         return 1, exif
     return orientation, bytes(upright)
+
+
+def upright_xmp(xmp: bytes | str) -> bytes:
+    """Let an XMP packet say orientation 1, as attribute or as element; all other bytes stay."""
+    packet = xmp.encode() if isinstance(xmp, str) else xmp
+    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", packet)
 
 
 def descriptive_tags(exif: Image.Exif) -> Image.Exif:

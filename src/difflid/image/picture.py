@@ -12,25 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difflid.errors import ImageError
+from difflid.image.colour import ColourSpace, colour_space
 
-__all__ = ["Picture", "Pixels", "Samples", "check_range", "from_samples", "replace_pixels", "to_depth", "to_samples"]
+__all__ = [
+    "Picture",
+    "Pixels",
+    "Samples",
+    "check_range",
+    "from_samples",
+    "replace_pixels",
+    "to_depth",
+    "without_metadata",
+]
 
 Pixels = NDArray[np.float32]
 Samples = NDArray[Any]
 
+_ALL = slice(None)
 _COLOURS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}  # channels of each mode, without alpha
 _OVERSHOOT = 1e-3  # how far floats may lie outside [0, 1] before they are refused
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture, upright, with what is needed to give it back as it came."""
+    """A decoded picture, upright, with what is needed to give it back as it came.
 
-    pixels: Pixels  # RGB (H, W, 3) in [0, 1]
+    Its colours are computed when they are asked for: as floats they take four times the memory of the samples.
+    """
+
     samples: Samples  # (H, W, C) as decoded: uint8, uint16 or float
     mode: str  # what the C channels are: L, LA, RGB, RGBA or CMYK
-    format: str | None = None  # JPEG, PNG, TIFF, WEBP or BMP; None when it was never encoded
+    format: str | None = None  # such as JPEG; None when it was never encoded
     exif: bytes = b""  # EXIF block, starting at its byte order mark; empty when there is none
+    xmp: bytes = b""  # XMP packet; empty when there is none
     icc: bytes = b""  # ICC profile; empty when there is none
     encoding: Mapping[str, Any] = field(default_factory=dict)  # encoder options that repeat how it was encoded
 
@@ -44,27 +58,58 @@ class Picture:
         """Alpha samples ``(H, W)``, or None."""
         return self.samples[..., -1] if self.mode in ("LA", "RGBA") else None
 
+    @property
+    def pixels(self) -> Pixels:
+        """RGB ``(H, W, 3)`` in [0, 1], sRGB; what a wide gamut has beyond it is cut off."""
+        return self.colours().clip(0, 1)
+
+    def colours(self, rows: slice = _ALL, columns: slice = _ALL) -> Pixels:
+        """Return a part of the picture as RGB ``(H, W, 3)``: sRGB in [0, 1], a wide gamut reaching beyond."""
+        given = self.samples[rows, columns, : _COLOURS[self.mode]]
+        unit = _to_pixels(given)
+        space = self._space
+        return unit if space is None else space.to_srgb(unit)
+
+    def blank(self) -> "Picture":
+        """Return a picture like this with samples of its own, to be painted."""
+        return replace(self, samples=self.samples.copy())
+
+    def paint(self, colours: Pixels, given: "Picture", rows: slice = _ALL, columns: slice = _ALL) -> None:
+        """Put RGB as of :meth:`colours` into a part of this picture, in the mode and depth of ``given``.
+
+        Alpha stays, and where a colour is that of ``given`` the sample is too.
+        """
+        count = _COLOURS[self.mode]
+        old = given.samples[rows, columns, :count]
+        unit = colours.clip(0, 1) if self._space is None else self._space.from_srgb(colours)
+        self.samples[rows, columns, :count] = _from_unit(_as_mode(unit, old), old)
+
+    @property
+    def _space(self) -> ColourSpace | None:
+        return colour_space(self.icc) if self.icc and self.mode in ("RGB", "RGBA") else None
+
 
 def from_samples(samples: Samples, mode: str, **fields: Any) -> Picture:
     """Make a picture of samples ``(H, W, C)``: uint8, uint16, or float in [0, 1]; ``fields`` are those of `Picture`."""
     if not samples.size:
         raise ImageError(f"a picture needs at least one pixel, got the shape {samples.shape}")
-    return Picture(_to_pixels(samples[..., : _COLOURS[mode]]), samples, mode, **fields)
+    if samples.dtype.kind == "f":
+        check_range(float(samples.min()), float(samples.max()))
+    return Picture(samples, mode, **fields)
 
 
 def replace_pixels(picture: Picture, pixels: Pixels) -> Picture:
-    """Return ``picture`` with other colours of the same size."""
-    if pixels.shape != picture.pixels.shape:
-        raise ImageError(f"the pixels must be {picture.pixels.shape}, got {pixels.shape}")
-    return replace(picture, pixels=pixels)
+    """Return ``picture`` with other colours of the same size, given as :meth:`Picture.colours` are."""
+    if pixels.shape != (*picture.samples.shape[:2], 3):
+        raise ImageError(f"the pixels must be {(*picture.samples.shape[:2], 3)}, got {pixels.shape}")
+    changed = picture.blank()
+    changed.paint(pixels, picture)
+    return changed
 
 
-def to_samples(picture: Picture) -> Samples:
-    """Give the colours of ``picture`` back in its own mode and depth, ``(H, W, C)``."""
-    count = _COLOURS[picture.mode]
-    given, kept = picture.samples[..., :count], picture.samples[..., count:]
-    colours = _from_unit(_as_mode(picture.pixels, given), given)
-    return np.concatenate([colours, kept], axis=-1).astype(given.dtype, copy=False)
+def without_metadata(picture: Picture) -> Picture:
+    """Drop EXIF and XMP; the ICC profile stays, without it the colours would be others."""
+    return replace(picture, exif=b"", xmp=b"")
 
 
 def to_depth(samples: Samples, dtype: type[np.unsignedinteger[Any]]) -> Samples:
@@ -113,7 +158,6 @@ def _to_unit(samples: Samples) -> Pixels:
     if samples.dtype.kind == "u":
         unit: Pixels = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
         return unit
-    check_range(float(samples.min()), float(samples.max()))
     return samples.astype(np.float32)
 
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from threading import Condition
 from typing import BinaryIO
 
-import numpy as np
-
 from difflid import image
-from difflid.dehazer import Dehazer
+from difflid.dehazer import Dehazed, Dehazer, Detail
 from difflid.errors import DifflidError, ImageError
 from difflid.inference.plan import Job, map_paths
 
@@ -21,6 +19,8 @@ __all__ = ["FileFailure", "FileReport", "Settings", "dehaze_file", "dehaze_files
 
 WRITERS = 4  # threads that encode, which takes longer than to decode
 MOST_PIXELS = 24_000_000  # in memory before another picture is decoded: at about 30 bytes each, 700 MB
+
+UNCHANGED = image.Writing()  # encoded as the source was
 
 _FAILURES = (DifflidError, MemoryError, RuntimeError)  # of one picture, which do not stop the others
 
@@ -31,7 +31,9 @@ class Settings:
 
     strength: float = 1.0  # see `Dehazer.restore`
     tile: int | None = None  # see `Dehazer.restore`
-    maps: bool = False  # write STEM.transmission.png and STEM.airlight.png beside a target file, 8 bit
+    detail: Detail = "auto"  # see `Dehazer.dehaze`
+    maps: bool = False  # write the maps as STEM.NAME.png beside a target file, 8 bit: transmission, depth, airlight
+    writing: image.Writing = UNCHANGED  # how the result is encoded
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class FileFailure:
 def dehaze_file(
     dehazer: Dehazer, source: Path | bytes, target: Path | BinaryIO, settings: Settings | None = None
 ) -> FileReport:
-    """Dehaze one picture.
+    """Dehaze one picture; one without haze is written as it is, where the format is the same byte for byte.
 
     Args:
         dehazer: the model.
@@ -66,10 +68,10 @@ def dehaze_file(
     Raises:
         ImageError: the picture cannot be read or written.
     """
-    task = _Task(source, target)
+    task = _Task(source, target, settings or Settings())
     start = time.perf_counter()
     task.load()
-    task.dehaze(dehazer, settings or Settings())
+    task.dehaze(dehazer)
     task.write()
     task.seconds = time.perf_counter() - start
     return task.report()
@@ -90,12 +92,11 @@ class _Task:
     """One picture on its way from source to target."""
 
     picture: image.Picture
-    haze_score: float
+    dehazed: Dehazed
 
-    def __init__(self, source: Path | bytes, target: Path | BinaryIO) -> None:
-        self.source, self.target = source, target
+    def __init__(self, source: Path | bytes, target: Path | BinaryIO, settings: Settings) -> None:
+        self.source, self.target, self.settings = source, target, settings
         self.name = str(source) if isinstance(source, Path) else "-"
-        self.maps: list[image.Pixels] = []
         self.seconds = 0.0
         self.pixels = 0  # that it keeps in memory
         self.error: Exception | None = None
@@ -104,25 +105,30 @@ class _Task:
         self.picture = image.load(self.source)
         self.pixels = self.picture.size[0] * self.picture.size[1]
 
-    def dehaze(self, dehazer: Dehazer, settings: Settings) -> None:
-        tensor = image.to_tensor(self.picture.pixels).to(next(dehazer.parameters()).device)
-        seen = dehazer.restore(tensor, dehazer.encode(tensor), strength=settings.strength, tile=settings.tile)
-        self.picture = image.replace_pixels(self.picture, image.to_pixels(seen.clear))
-        self.haze_score = float(seen.haze_score[0])
-        if settings.maps:
-            self.maps = [image.to_pixels(values) for values in (seen.transmission, seen.airlight)]
+    def dehaze(self, dehazer: Dehazer) -> None:
+        how = self.settings
+        maps = how.maps and isinstance(self.target, Path)
+        self.dehazed = dehazer.dehaze(self.picture, strength=how.strength, tile=how.tile, detail=how.detail, maps=maps)
 
     def write(self) -> None:
         if not isinstance(self.target, Path):
-            self.target.write(image.encode(self.picture, self.picture.format or "PNG"))
+            self.target.write(self._encoded(image.writable_format(self.picture)))
             return
         _make_folder(self.target.parent)
-        image.save(self.picture, self.target)
-        for path, values in zip(map_paths(self.target), self.maps, strict=False):  # there may be no maps
-            image.save(_map(values), path)
+        image.write_bytes(self._encoded(image.format_of(self.target)), self.target)
+        if self.dehazed.maps:
+            for path, samples in zip(map_paths(self.target), self.dehazed.maps.values(), strict=True):
+                image.save(image.from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB"), path)
+
+    def _encoded(self, format: str) -> bytes:
+        """Encode the result; what was left alone keeps its bytes where nothing else is asked for."""
+        writing = self.settings.writing
+        if self.dehazed.left_alone and format == self.picture.format and writing == UNCHANGED:
+            return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        return image.encode(self.dehazed.picture, format, writing)
 
     def report(self) -> FileReport:
-        return FileReport(self.name, self.picture.size, self.haze_score, self.seconds)
+        return FileReport(self.name, self.picture.size, self.dehazed.haze_score, self.seconds)
 
     def release(self) -> None:
         """Let the picture go, whoever still holds the task."""
@@ -151,7 +157,7 @@ class _Pipeline:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(WRITERS) as writers:
             writing: deque[Future[FileReport | FileFailure]] = deque()
             for task in self._loaded(jobs, reader):
-                task.attempt(partial(task.dehaze, self._dehazer, self._settings))
+                task.attempt(partial(task.dehaze, self._dehazer))
                 writing.append(writers.submit(self._write, task))
                 while writing and (len(writing) > WRITERS or writing[0].done()):
                     yield writing.popleft().result()
@@ -159,7 +165,7 @@ class _Pipeline:
 
     def _loaded(self, jobs: Iterable[Job], reader: Executor) -> Iterator[_Task]:
         """Decode each picture while the one before is computed, or afterwards where that is a large one."""
-        tasks = (_Task(job.source, job.target) for job in jobs)
+        tasks = (_Task(job.source, job.target, self._settings) for job in jobs)
         following: Future[None] | None = None
         task = next(tasks, None)
         while task:
@@ -193,8 +199,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-
-
-def _map(values: image.Pixels) -> image.Picture:
-    samples = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
-    return image.from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB")

@@ -6,11 +6,11 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from difflid.data.photos import photo_files
+from difflid.dehazer import MAPS
 from difflid.errors import ConfigError, DataError
+from difflid.image import RAW_SUFFIXES
 
 __all__ = ["Job", "is_done", "map_paths", "plan_outputs"]
-
-MAPS = ("transmission", "airlight")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def is_done(job: Job, *, maps: bool = False) -> bool:
 
 
 def map_paths(target: Path) -> list[Path]:
-    """Name the files of transmission and airlight beside the result ``target``."""
+    """Name the files of the maps beside the result ``target``."""
     return [target.with_name(f"{target.stem}.{name}.png") for name in MAPS]
 
 
@@ -103,11 +103,18 @@ def _folder_jobs(folder: Path, output: Path | None, recursive: bool) -> Iterator
     results = None if target.resolve() == full else target.resolve()  # earlier results in the folder are no inputs
     for path in photo_files(folder, recursive=recursive):
         if results is None or not path.resolve().is_relative_to(results):
-            yield Job(path, target / path.relative_to(folder))
+            yield Job(path, (target / path.relative_to(folder)).with_suffix(_suffix(path)))
 
 
 def _job(path: Path, output: Path | None) -> Job:
-    return Job(path, path.with_name(f"{path.stem}.dehazed{path.suffix}") if output is None else output / path.name)
+    if output is None:
+        return Job(path, path.with_name(f"{path.stem}.dehazed{_suffix(path)}"))
+    return Job(path, output / f"{path.stem}{_suffix(path)}")
+
+
+def _suffix(path: Path) -> str:
+    """Suffix of the result; nobody writes camera raw, TIFF keeps its depth."""
+    return ".tif" if path.suffix.lower() in RAW_SUFFIXES else path.suffix
 
 
 def _check_target(target: Path, sources: set[Path], overwrite: bool) -> None:

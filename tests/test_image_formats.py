@@ -1,0 +1,240 @@
+"""Wide gamuts, floats, HEIC, AVIF and camera raw; quality and subsampling."""
+
+import io
+import struct
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms, JpegImagePlugin
+from skimage.data import astronaut
+from tiny import tiny_dehazer
+
+from difflid import image
+from difflid.errors import ImageError, MissingExtra
+from difflid.image import Writing
+from difflid.image.colour import colour_space
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+P3_COLUMNS = ((0.515102, 0.241182, -0.001049), (0.291965, 0.692236, 0.041882), (0.157153, 0.066581, 0.784378))
+ADOBE_COLUMNS = ((0.609741, 0.311111, 0.019470), (0.205276, 0.625671, 0.060867), (0.149185, 0.063217, 0.744568))
+
+
+def fixed(*values):
+    return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+
+SRGB_CURVE = b"para" + struct.pack(">IHH", 0, 3, 0) + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+GAMMA_2_2 = b"curv" + struct.pack(">IIH", 0, 1, 563)
+STEPS = np.rint(np.linspace(0, 1, 1024) ** 2.2 * 65535).astype(">u2")
+TABLE = b"curv" + struct.pack(">II", 0, len(STEPS)) + STEPS.tobytes()
+
+
+def profile(columns, curve):
+    """The least profile that colour management reads: three columns and one curve."""
+    bodies = {b"desc": b"desc" + struct.pack(">II", 0, 5) + b"test\0" + bytes(78), b"cprt": b"text" + bytes(5)}
+    bodies |= {b"wtpt": b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249)}
+    for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True):
+        bodies[name] = b"XYZ " + bytes(4) + fixed(*column)
+    bodies |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    table, data, start = b"", b"", 132 + 12 * len(bodies)
+    for name, body in bodies.items():
+        table += struct.pack(">4sII", name, start + len(data), len(body))
+        data += body + bytes(-len(body) % 4)
+    size = start + len(data)
+    header = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x04300000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    header += bytes(28) + fixed(0.9642, 1.0, 0.8249) + bytes(48)
+    return header + struct.pack(">I", len(bodies)) + table + data
+
+
+P3, ADOBE = profile(P3_COLUMNS, SRGB_CURVE), profile(ADOBE_COLUMNS, GAMMA_2_2)
+PROFILES = {"P3": P3, "Adobe RGB": ADOBE, "a table": profile(P3_COLUMNS, TABLE)}
+
+
+def photo(width=96, height=64):
+    return Image.fromarray(astronaut()[100 : 100 + height, 200 : 200 + width])
+
+
+def converted(picture, source, target):
+    """Convert as littlecms does."""
+    profiles = (ImageCms.ImageCmsProfile(io.BytesIO(icc)) for icc in (source, target))
+    return ImageCms.profileToProfile(picture, *profiles, renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
+
+
+def encoded(picture, format, **options):
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+# colours
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_wide_gamut_is_seen_as_colour_management_sees_it(name):
+    wide = converted(photo(), SRGB, PROFILES[name])
+    picture = image.load(encoded(wide, "PNG", icc_profile=PROFILES[name]))
+    expected = np.asarray(converted(wide, PROFILES[name], SRGB)) / 255
+    np.testing.assert_allclose(picture.pixels, expected, atol=2.5 / 255)
+    assert np.abs(picture.samples / 255 - expected).max() > 10 / 255
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_wide_gamut_comes_back_as_it_was(name):
+    samples = np.random.default_rng(0).integers(0, 65536, (40, 30, 3), np.uint16)
+    samples[0, :3] = np.eye(3) * 65535  # the corners, which sRGB does not reach
+    picture = image.from_samples(samples, "RGB", icc=PROFILES[name])
+    assert picture.colours()[0, :3].min() < 0
+    again = image.replace_pixels(picture, picture.colours())
+    np.testing.assert_allclose(again.samples.astype(int), samples, atol=257 if name == "a table" else 10)
+
+
+def test_a_wide_gamut_is_dehazed_to_what_its_srgb_twin_is():
+    dehazer = tiny_dehazer()
+    twin = image.load(photo())
+    deep = image.from_samples(twin.samples.astype(np.uint16) * 257, "RGB")
+    wide = image.from_samples(colour_space(P3).from_srgb(deep.pixels).astype(np.float32), "RGB", icc=P3)
+    results = [dehazer.dehaze(picture, strength=0.04).picture.colours() for picture in (deep, wide)]
+    inside = ((results[1] > 0) & (results[1] < 1)).all(axis=-1)
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(results[0][inside], results[1][inside], atol=0.5 / 255)
+    assert np.abs(results[0] - deep.pixels).max() > 0.05
+
+
+def test_colours_beyond_srgb_are_not_cut_off():
+    samples = np.zeros((32, 32, 3), np.uint16)
+    samples[..., 1] = np.linspace(0.8, 0.99, 32) * 65535  # greens that sRGB does not have
+    dehazed = tiny_dehazer().dehaze(image.from_samples(samples, "RGB", icc=P3), strength=0.05)
+    assert len(np.unique(dehazed.picture.samples[..., 1])) > 20
+
+
+@pytest.mark.parametrize("icc", [SRGB, b"", b"nonsense", P3[:200], profile(((0, 0, 0),) * 3, SRGB_CURVE)])
+def test_srgb_and_what_cannot_be_read_are_taken_as_they_are(icc):
+    assert colour_space(icc) is None
+
+
+# floats
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_float_tiff_keeps_its_floats(channels, dtype, tmp_path):
+    samples = np.random.default_rng(0).random((20, 7, channels)).astype(dtype)
+    extra = ["unassalpha"] if channels in (2, 4) else []
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        samples[..., 0] if channels == 1 else samples,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig="contig",
+        extrasamples=extra,
+        compression="zlib",
+    )
+    picture = image.load(tmp_path / "a.tif")
+    assert picture.samples.dtype == dtype
+    np.testing.assert_array_equal(picture.samples, samples)
+    image.save(picture, tmp_path / "b.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif").reshape(samples.shape), samples)
+    image.save(picture, tmp_path / "c.png")
+    np.testing.assert_allclose(image.load(tmp_path / "c.png").samples / 65535, samples, atol=1e-3)
+
+
+def test_floats_beyond_white_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4, 3), 17.0, np.float32), photometric="rgb")
+    with pytest.raises(ImageError, match=r"a\.tif.*must lie in \[0, 1\]"):
+        image.load(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((2, 4, 4), np.float32), photometric="minisblack")
+    with pytest.raises(ImageError, match="2 pages"):
+        image.load(tmp_path / "b.tif")
+
+
+# HEIC, AVIF, raw
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_heic_and_back(mode):
+    picture = image.from_samples(np.atleast_3d(np.asarray(photo().convert(mode))), mode)
+    again = image.load(image.encode(picture, "HEIF", Writing(quality=100)))
+    assert (again.format, again.samples.dtype) == ("HEIF", np.uint8)
+    np.testing.assert_allclose(again.pixels, picture.pixels, atol=0.06)
+    assert np.abs(again.pixels - picture.pixels).mean() < 0.01
+
+
+def test_heic_keeps_more_than_8_bit():
+    ramp = np.tile(np.linspace(0.5, 0.6, 256)[None, :, None], (64, 1, 3))
+    picture = image.from_samples(np.rint(ramp * 65535).astype(np.uint16), "RGB")
+    again = image.load(image.encode(picture, "HEIF", Writing(quality=100)))
+    assert again.samples.dtype == np.uint16
+    assert len(np.unique(again.samples[32, :, 1])) > 0.1 * 255 * 2
+    np.testing.assert_allclose(again.pixels, picture.pixels, atol=0.01)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_avif_and_back(mode):
+    source = photo().convert(mode)
+    if mode == "RGBA":
+        source.putalpha(Image.linear_gradient("L").resize(source.size))
+    picture = image.load(source)
+    again = image.load(image.encode(picture, "AVIF"))
+    assert (again.format, again.mode) == ("AVIF", mode)
+    assert np.abs(again.pixels - picture.pixels).mean() < 0.02
+
+
+def write_dng(path, level):
+    """A raw file of an even grey, as small as LibRaw accepts."""
+    mosaic = np.full((64, 96), level, np.uint16)
+    tags = [
+        (50706, 1, 4, (1, 4, 0, 0), True),  # DNGVersion
+        (50708, 2, 0, "Test Camera", True),  # UniqueCameraModel
+        (33421, 3, 2, (2, 2), True),  # CFARepeatPatternDim
+        (33422, 1, 4, (0, 1, 1, 2), True),  # CFAPattern
+        (50717, 4, 1, 65535, True),  # WhiteLevel
+        (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),  # ColorMatrix1: identity
+        (50728, 5, 3, (1, 1, 1, 1, 1, 1), True),  # AsShotNeutral
+    ]
+    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags)
+
+
+def test_a_raw_file_is_developed_in_16_bit(tmp_path):
+    write_dng(tmp_path / "a.dng", 20_000)
+    picture = image.load(tmp_path / "a.dng")
+    assert (picture.size, picture.samples.dtype, picture.format) == ((96, 64), np.uint16, None)
+    assert 0.2 < np.median(picture.pixels) < 1
+    image.save(picture, tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=r"cannot write .*b\.dng"):
+        image.save(picture, tmp_path / "b.dng")
+
+
+@pytest.mark.parametrize(("module", "suffix", "extra"), [("pillow_heif", ".heic", "heif"), ("rawpy", ".dng", "raw")])
+def test_a_missing_library_is_told_with_the_line_that_installs_it(module, suffix, extra, tmp_path, monkeypatch):
+    path = tmp_path / f"a{suffix}"
+    if extra == "heif":
+        image.save(image.load(photo()), path)
+    else:
+        write_dng(path, 20_000)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"pip install 'difflid\[{extra}\]'"):
+        image.load(path)
+
+
+# how results are encoded
+
+
+def test_quality_is_adjustable():
+    picture = image.load(photo())
+    for format in ("JPEG", "WEBP", "AVIF", "HEIF"):
+        sizes = [len(image.encode(picture, format, Writing(quality=quality))) for quality in (30, 90)]
+        assert sizes[0] < 0.7 * sizes[1]
+
+
+@pytest.mark.parametrize(("given", "asked", "expected"), [(0, "4:2:0", 2), (2, "4:4:4", 0), (2, None, 2)])
+def test_subsampling_is_adjustable(given, asked, expected):
+    picture = image.load(encoded(photo(), "JPEG", subsampling=given))
+    again = Image.open(io.BytesIO(image.encode(picture, "JPEG", Writing(subsampling=asked))))
+    assert JpegImagePlugin.get_sampling(again) == expected
+
+
+def test_a_quality_makes_a_lossless_webp_lossy():
+    picture = image.load(encoded(photo(), "WEBP", lossless=True))
+    assert b"VP8L" in image.encode(picture, "WEBP")
+    assert b"VP8L" not in image.encode(picture, "WEBP", Writing(quality=80))
