@@ -51,6 +51,7 @@ def test_the_public_names() -> None:
         "MissingExtra",
         "ModelError",
         "Restoration",
+        "TrainingError",
         "__version__",
     }
     assert all(hasattr(difflid, name) for name in difflid.__all__)

@@ -1,7 +1,10 @@
 import json
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from PIL import Image
 from tiny import TINY_UNET, tiny_prior
 
 from difflid.dehazer import Dehazer
-from difflid.errors import ConfigError, DataError, ModelError
+from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig, read_config
 from difflid.training.loop import learning_rate
@@ -107,10 +110,60 @@ def test_a_damaged_checkpoint_is_refused_and_kept(photos: Path, loop: LoopConfig
     assert checkpoint.read_bytes() == damaged
 
 
-def test_a_broken_photograph_is_named(photos: Path, loop: LoopConfig) -> None:
-    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(DataError, match=r"broken\.png"):
-        train_prior(prior_config(photos, loop))
+def test_broken_photographs_are_all_named_before_training(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    for name in ("3.png", "7.png"):
+        (photos / name).write_bytes((photos / name).read_bytes()[:100])
+    for train, config in (
+        (train_prior, prior_config(photos, loop)),
+        (train_restoration, restoration_config(photos, loop, tmp_path)),
+    ):
+        with pytest.raises(DataError, match=r"2 of \d+ cannot be used.*3\.png.*7\.png"):
+            train(config)  # type: ignore[operator]
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(photos: Path, loop: LoopConfig) -> None:
+    run = Path(train_prior(prior_config(photos, loop))).parent
+    kept = (run / "checkpoint.pt").read_bytes()
+    wild = prior_config(photos, replace(loop, images=40, rate=1e30, warmup=0, checkpoint_every=1000))
+    with pytest.raises(TrainingError, match=r"is (nan|inf) after \d+ images, at step \d+"):
+        train_prior(wild)
+    assert (run / "checkpoint.pt").read_bytes() == kept
+
+
+@pytest.mark.parametrize("room", [0, 1000])
+def test_a_full_disk_keeps_the_last_checkpoint(photos: Path, loop: LoopConfig, room: int) -> None:
+    train_prior(prior_config(photos, loop))
+    run = Path(loop.run)
+    kept = (run / "checkpoint.pt").read_bytes()
+    longer = prior_config(photos, replace(loop, images=24, validate_every=100))
+    with no_file_larger_than(room), pytest.raises(TrainingError, match=f"cannot write {run}.*Make room"):
+        train_prior(longer)
+    assert (run / "checkpoint.pt").read_bytes() == kept
+    assert not list(run.glob("*.part"))
+    train_prior(longer)
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["images"] == 24
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Let writes fail as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_was_noted_after_the_checkpoint_is_not_noted_twice(photos: Path, loop: LoopConfig) -> None:
+    train_prior(prior_config(photos, loop))
+    stats = Path(loop.run) / "stats.jsonl"
+    with stats.open("a") as stream:
+        stream.write('{"images": 20, "loss": 1.0}\n{"images": 2')
+    train_prior(prior_config(photos, replace(loop, images=24)))
+    images = [json.loads(line)["images"] for line in stats.read_text().splitlines()]
+    assert images == sorted(images)
+    assert 20 not in images
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])

@@ -125,6 +125,50 @@ def test_validation_on_scenes_that_are_trained_on_is_refused(config: Restoration
         RestorationObjective(replace(config, validation_pairs={"all": PairSet(str(tmp_path))}))
 
 
+def test_a_damaged_pair_is_refused_at_the_start(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    damage(tmp_path / "clear" / "02.png")
+    with pytest.raises(DataError, match=r"1 of 3 cannot be used.*clear/02\.png"):
+        RestorationObjective(config)
+
+
+def test_pictures_of_different_sizes_are_refused_at_the_start(
+    config: RestorationTrainingConfig, tmp_path: Path
+) -> None:
+    Image.new("RGB", (31, 24)).save(tmp_path / "hazy" / "02.png")
+    with pytest.raises(DataError, match=r"hazy/02\.png .* differ in size: 31 x 24 and 32 x 24"):
+        RestorationObjective(config)
+
+
+def test_a_damaged_pair_amid_an_epoch_is_left_out_said_and_counted(
+    config: RestorationTrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lazy = replace(config.train_pairs["halved"], in_memory=False)
+    config = replace(config, train_pairs={"halved": lazy}, loop=replace(config.loop, images=40))
+    damage(tmp_path / "clear" / "02.png")
+    train_restoration(config)
+    assert "clear/02.png" in caplog.text
+    stats = [json.loads(line) for line in (Path(config.loop.run) / "stats.jsonl").read_text().splitlines()]
+    assert stats[-2]["skipped"] == caplog.text.count("left out") > 0
+
+
+def test_training_stops_where_no_pair_can_be_read(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    lazy = replace(config.train_pairs["halved"], in_memory=False)
+    for name in ("01", "02", "03"):
+        damage(tmp_path / "hazy" / f"{name}.png")
+    with pytest.raises(DataError, match="10 pairs drawn in a row"):
+        train_restoration(replace(config, train_pairs={"halved": lazy}))
+
+
+def test_pairs_decoded_on_use_give_the_same_batches(config: RestorationTrainingConfig) -> None:
+    lazy = replace(config.train_pairs["halved"], in_memory=False)
+    one, other = (RestorationObjective(each) for each in (config, replace(config, train_pairs={"halved": lazy})))
+    assert all(torch.equal(a, b) for a, b in zip(one.batches()[0], other.batches()[0], strict=True))
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
 def test_a_recipe_without_data_is_refused(config: RestorationTrainingConfig) -> None:
     with pytest.raises(ConfigError, match="neither photos nor train_pairs"):
         replace(config, train_pairs={})

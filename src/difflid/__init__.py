@@ -9,7 +9,15 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from difflid.errors import ConfigError, DataError, DifflidError, ImageError, MissingExtra, ModelError
+from difflid.errors import (
+    ConfigError,
+    DataError,
+    DifflidError,
+    ImageError,
+    MissingExtra,
+    ModelError,
+    TrainingError,
+)
 
 if TYPE_CHECKING:
     from difflid.dehazer import Dehazer, Restoration
@@ -25,6 +33,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "Restoration",
+    "TrainingError",
     "__version__",
 ]
 

@@ -1,6 +1,6 @@
 """Everything difflid raises on purpose. Each message says what was expected, what came and what to do."""
 
-__all__ = ["ConfigError", "DataError", "DifflidError", "ImageError", "MissingExtra", "ModelError"]
+__all__ = ["ConfigError", "DataError", "DifflidError", "ImageError", "MissingExtra", "ModelError", "TrainingError"]
 
 
 class DifflidError(Exception):
@@ -21,6 +21,10 @@ class ConfigError(DifflidError):
 
 class DataError(DifflidError):
     """A data set is missing, empty, or its files do not match each other."""
+
+
+class TrainingError(DifflidError):
+    """A training cannot go on: its loss is no number, or its run folder cannot be written."""
 
 
 class MissingExtra(DifflidError):

@@ -3,8 +3,8 @@
 The pictures are photographs on which haze is rendered, pairs with real haze, or both.
 """
 
+import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +16,18 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from difflid.data.real_pairs import RealPair
+from difflid.data.pairs import Pair
+from difflid.data.photos import decode_all, open_photo
+from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
 from difflid.errors import DataError
 
 __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
 
+log = logging.getLogger(__name__)
 Arrays = tuple[NDArray[np.float32], ...]
 
+ATTEMPTS = 10  # pairs in a row that may be damaged
 SMALLEST_CROP = 96  # pixels of the photograph; smaller ones are magnified to the size of the crop
 
 
@@ -48,26 +52,18 @@ class HazyBatch(NamedTuple):
     guide_transmission: Tensor  # (B, 1, S, S)
     airlight: Tensor  # (B, 3)
     physics: Tensor  # (B,) 1 where transmission and airlight are known, 0 where the haze is real and they say nothing
+    skipped: Tensor  # (B,) damaged pairs that were drawn first and left out
 
 
 def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]:
     """Decode photographs and, where there is one of the same stem, their depth map (8 bit grey, 255 far)."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda path: _load_photo(path, depth_folder), files))
+    return decode_all(files, lambda path: _load_photo(path, depth_folder))
 
 
 def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
     depth_file = next(iter(depth_folder.glob(f"{path.stem}.*")), None) if depth_folder else None
-    try:
-        clear = Image.open(path).convert("RGB")
-        depth = (
-            None
-            if depth_file is None
-            else np.asarray(Image.open(depth_file).convert("L"), np.float32) / np.float32(255)
-        )
-    except OSError as error:
-        raise DataError(f"cannot read the photograph {path} or its depth: {error}") from error
-    return Photo(path.stem, clear, depth)
+    depth = None if depth_file is None else np.asarray(open_photo(depth_file).convert("L"), np.float32)
+    return Photo(path.stem, open_photo(path), None if depth is None else depth / np.float32(255))
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class HazyCrops(Dataset[HazyBatch]):
     crops: int  # of each picture
     batch: int
     seed: int
-    pairs: Sequence[RealPair] = ()
+    pairs: Sequence[RealPair | Pair] = ()  # decoded, or decoded on every use
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
 
@@ -115,10 +111,10 @@ class HazyCrops(Dataset[HazyBatch]):
         hazy_guide, transmission = render(guide, haze)
         hazy_guide = (hazy_guide * np.float32(camera.exposure)).clip(0, 1)
         whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
-        return crops, (*whole, np.ones((), np.float32))
+        return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
 
     def _real(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        pair = self.pairs[int(rng.integers(len(self.pairs)))]
+        pair, skipped = self._draw_pair(rng)
         pictures = _framed((pair.hazy, pair.clear), self.frame, rng)
         unknown = np.ones((1, self.crop, self.crop), np.float32)
         crops = []
@@ -128,7 +124,18 @@ class HazyCrops(Dataset[HazyBatch]):
             crops.append((_channels_first(hazy), _channels_first(clear), unknown, self._window(box)))
         guides = [_part(picture, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) for picture in pictures]
         unknown = np.ones((1, self.guide_size, self.guide_size), np.float32)
-        return crops, (*map(_channels_first, guides), unknown, np.zeros(3, np.float32), np.zeros((), np.float32))
+        whole = (*map(_channels_first, guides), unknown, np.zeros(3, np.float32))
+        return crops, (*whole, np.zeros((), np.float32), np.array(skipped, np.float32))
+
+    def _draw_pair(self, rng: np.random.Generator) -> tuple[RealPair, int]:
+        """Draw until a pair can be read; say how many could not."""
+        for skipped in range(ATTEMPTS):
+            pair = self.pairs[int(rng.integers(len(self.pairs)))]
+            try:
+                return (pair if isinstance(pair, RealPair) else decode_pair(pair)), skipped
+            except DataError as error:
+                log.warning("left out: %s", error)
+        raise DataError(f"{ATTEMPTS} pairs drawn in a row cannot be read; the log names them")
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Where the crop lies, in pixels of a picture magnified as the crop is."""

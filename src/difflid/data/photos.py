@@ -1,9 +1,10 @@
 """Clear photographs: which there are, which are kept for validation, and decoding them once."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -11,9 +12,13 @@ from torch import Tensor
 
 from difflid.errors import DataError
 
-__all__ = ["load_squares", "photo_files", "split_photos"]
+__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "split_photos"]
+
+Source = TypeVar("Source")
+Decoded = TypeVar("Decoded")
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SHOWN = 5  # damaged pictures listed in an error
 VALIDATION_SHARE = 32  # one photograph in so many is kept for validation
 
 
@@ -45,16 +50,46 @@ def split_photos(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return train, validation
 
 
+def decode_all(sources: Sequence[Source], decode: Callable[[Source], Decoded]) -> list[Decoded]:
+    """Decode in parallel, in order; if some fail, say of all of them so at once.
+
+    Raises:
+        DataError: ``decode`` raised one.
+    """
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(lambda source: _attempt(decode, source), sources))
+    errors = [str(outcome) for outcome in outcomes if isinstance(outcome, DataError)]
+    if errors:
+        listed = "; ".join(errors[:SHOWN]) + ("; ..." if len(errors) > SHOWN else "")
+        raise DataError(f"{len(errors)} of {len(sources)} cannot be used, repair or remove them: {listed}")
+    return [outcome for outcome in outcomes if not isinstance(outcome, DataError)]
+
+
+def _attempt(decode: Callable[[Source], Decoded], source: Source) -> Decoded | DataError:
+    try:
+        return decode(source)
+    except DataError as error:
+        return error
+
+
+def open_photo(path: Path) -> Image.Image:
+    """Decode a picture as 8 bit RGB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # Pillow raises anything on damaged files
+        raise DataError(f"cannot read the picture {path}: {str(error) or type(error).__name__}") from error
+
+
 def load_squares(files: Sequence[Path], size: int) -> Tensor:
     """Decode photographs squeezed to squares, ``(N, 3, size, size)`` uint8 sRGB."""
-    with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(lambda path: _load_square(path, size), files)))
+    return torch.stack(decode_all(files, lambda path: _load_square(path, size)))
 
 
 def _load_square(path: Path, size: int) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            square = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    except OSError as error:
-        raise DataError(f"cannot read the photograph {path}: {error}") from error
+    square = open_photo(path).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)

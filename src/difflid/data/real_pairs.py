@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, read_pairs
+from difflid.data.photos import decode_all
 from difflid.errors import ConfigError, DataError
 
-__all__ = ["PairSet", "RealPair", "load_real_pairs", "refuse_shared"]
+__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_shared"]
 
 SHOWN = 5  # names listed in an error
 
@@ -26,6 +26,7 @@ class PairSet:
     path: str  # folder of the data set, or a TSV file that lists pairs
     rule: str = "folder"  # how the folder names its files, one of `DATA_SETS`; a TSV file needs none
     names: tuple[str, ...] = ()  # patterns of names (04*) or ranges of scene numbers (01..45); empty: all
+    in_memory: bool = True  # decode training pairs once, 6 bytes per pixel; false: decode on every use
 
     def pairs(self) -> list[Pair]:
         """Find the pairs, sorted by name.
@@ -63,8 +64,13 @@ def load_real_pairs(pairs: Sequence[Pair]) -> list[RealPair]:
     Raises:
         DataError: a picture cannot be read, or the two of a pair differ in size.
     """
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(_load, pairs))
+    return decode_all(pairs, decode_pair)
+
+
+def decode_pair(pair: Pair) -> RealPair:
+    """Decode one pair; see :func:`load_real_pairs`."""
+    hazy, clear = load_pair(pair)
+    return RealPair(pair.name, _to_image(hazy), _to_image(clear))
 
 
 def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
@@ -78,11 +84,6 @@ def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
     if shared:
         listed = ", ".join(shared[:SHOWN])
         raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, such as {listed}")
-
-
-def _load(pair: Pair) -> RealPair:
-    hazy, clear = load_pair(pair)
-    return RealPair(pair.name, _to_image(hazy), _to_image(clear))
 
 
 def _to_image(picture: Tensor) -> Image.Image:

@@ -84,6 +84,10 @@ class PriorObjective:
         noisy = add_noise(x, noise, alpha_bar).contiguous(memory_format=torch.channels_last)
         return F.mse_loss(model(noisy, steps).sample.float(), noise)
 
+    def notes(self) -> dict[str, float]:
+        """Have nothing to add."""
+        return {}
+
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """PSNR (dB) of held-out photographs after one denoising step, and of the noisy input, per time-step."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos
 from difflid.data.pairs import Pair, load_pair
 from difflid.data.photos import photo_files, split_photos
-from difflid.data.real_pairs import PairSet, load_real_pairs, refuse_shared
+from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
 from difflid.dehazer import Dehazer, DehazerConfig
 from difflid.errors import ConfigError, ModelError
 from difflid.metrics import psnr
@@ -102,7 +102,10 @@ class RestorationObjective:
         train_pairs, self._validation_pairs = _pairs(config.train_pairs), _pairs(config.validation_pairs)
         chosen = [pair for pairs in train_pairs.values() for pair in pairs]
         refuse_shared(chosen, [pair for pairs in self._validation_pairs.values() for pair in pairs])
-        self._train_pairs = load_real_pairs(chosen)
+        self._train_pairs: list[RealPair | Pair] = []
+        for name, pairs in train_pairs.items():
+            self._train_pairs += load_real_pairs(pairs) if config.train_pairs[name].in_memory else pairs
+        self._skipped = 0
 
     def batches(self) -> HazyCrops:
         """Return the training batches by step."""
@@ -122,6 +125,7 @@ class RestorationObjective:
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
         """Return the loss of the crops plus the weighted loss of the whole pictures."""
         config = self.config
+        self._skipped += int(batch.skipped.sum())
         batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
         content, haze = self.prior.encode(batch.guide, (config.content_timestep, config.haze_timestep)).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
@@ -144,6 +148,10 @@ class RestorationObjective:
         colour = off * (1 - truth.transmission)  # shows only through the veil
         known = truth.physics[:, None, None, None]
         return picture + self.config.physics * ((known * veil).mean() + (known * colour).mean())
+
+    def notes(self) -> dict[str, float]:
+        """Say how many damaged pairs were left out since the command was given, if any."""
+        return {"skipped": self._skipped} if self._skipped else {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs."""

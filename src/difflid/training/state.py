@@ -1,15 +1,19 @@
 """What a training run remembers: weights, their moving average, the optimiser and the images seen."""
 
 import copy
+import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from difflid.errors import ModelError
+from difflid.errors import ModelError, TrainingError
 
-__all__ = ["TrainingState", "update_average"]
+__all__ = ["TrainingState", "update_average", "written"]
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -27,8 +31,12 @@ class TrainingState:
         """Write the checkpoint of ``run`` under a temporary name, then rename it."""
         temporary = run / f"{CHECKPOINT}.part"
         tensors = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
-        torch.save({"images": self.images, **tensors}, temporary)
-        temporary.replace(run / CHECKPOINT)
+        with written(run / CHECKPOINT, temporary):
+            with temporary.open("wb") as stream:
+                torch.save({"images": self.images, **tensors}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(run / CHECKPOINT)
 
     def resume(self, run: Path) -> bool:
         """Take up the checkpoint of ``run``; false where there is none.
@@ -47,6 +55,23 @@ class TrainingState:
             raise ModelError(f"cannot resume from {path} (move it away to start again): {error}") from error
         self.images = saved["images"]
         return True
+
+
+@contextmanager
+def written(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Say that ``path`` could not be written, and remove what there is of its temporary file.
+
+    Raises:
+        TrainingError: writing failed, for lack of space or rights.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"cannot write {path}: {error}; what was there before is kept. Make room and give the same command again"
+        ) from error
 
 
 @torch.no_grad()
