@@ -169,6 +169,21 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def test_losses_are_chosen_by_name(config: RestorationTrainingConfig) -> None:
+    torch.manual_seed(0)
+    plain = RestorationObjective(config)
+    batch = plain.batches()[0]
+    torch.manual_seed(0)
+    richer = RestorationObjective(replace(config, losses={"l1": 1.0, "ssim": 0.1, "frequency": 0.05}))
+    assert richer.loss(richer.model, batch) > plain.loss(plain.model, batch)
+
+
+@pytest.mark.parametrize("losses", [{"l1": 1.0, "sim": 0.1}, {}])
+def test_an_unknown_loss_is_refused(config: RestorationTrainingConfig, losses: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="one or more of l1, ssim, frequency, contrast"):
+        replace(config, losses=losses)
+
+
 def test_a_recipe_without_data_is_refused(config: RestorationTrainingConfig) -> None:
     with pytest.raises(ConfigError, match="neither photos nor train_pairs"):
         replace(config, train_pairs={})

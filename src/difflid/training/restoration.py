@@ -22,6 +22,7 @@ from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, r
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig
 from difflid.training.loop import train, write_resolved
+from difflid.training.losses import LOSSES, picture_loss
 
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
 
@@ -59,11 +60,15 @@ class RestorationTrainingConfig:
     haze_timestep: int = 500  # t2
     crop: int = 128  # side of a training crop in pixels
     crops: int = 2  # crops of each picture
+    losses: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})  # weights of the errors of the picture
     physics: float = 0.03  # weight of the errors of transmission and airlight, where the haze is synthetic
     coarse: float = 0.5  # weight of the loss of the whole picture at the guide's size
     validation_photos: int = 24  # held-out photographs per validation, with and without haze
 
     def __post_init__(self) -> None:
+        unknown = [name for name in self.losses if name not in LOSSES]
+        if unknown or not self.losses:
+            raise ConfigError(f"unknown loss {unknown or 'table'}; losses weighs one or more of {', '.join(LOSSES)}")
         if not self.photos and not self.train_pairs:
             raise ConfigError("nothing to train on: the recipe names neither photos nor train_pairs")
         if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
@@ -80,9 +85,9 @@ class Truth(NamedTuple):
 
 
 class RestorationObjective:
-    """L1 on the picture, plus the errors of transmission and airlight where the haze is synthetic and they are known.
+    """The error of the picture, plus those of transmission and airlight where the haze is synthetic.
 
-    Both on crops and, from the condition alone, on the whole picture at the guide's size.
+    All on crops and, from the condition alone, on the whole picture at the guide's size.
 
     Raises:
         DataError: pictures are missing or damaged, or the splits share scenes.
@@ -142,7 +147,7 @@ class RestorationObjective:
             return self._error(seen, hazy, truth) + config.coarse * whole
 
     def _error(self, seen: Scattering, hazy: Tensor, truth: Truth) -> Tensor:
-        picture = F.l1_loss(restore(hazy, seen), truth.clear)
+        picture = picture_loss(self.config.losses, restore(hazy, seen), truth.clear)
         veil = F.binary_cross_entropy(seen.transmission, truth.transmission, reduction="none")  # never saturates
         off = (seen.airlight - truth.airlight[:, :, None, None]).abs()
         colour = off * (1 - truth.transmission)  # shows only through the veil
