@@ -165,7 +165,7 @@ def test_clear_photographs_are_compared_with_themselves(pairs: Path) -> None:
 def test_hazy_photographs_get_measures_without_reference(pairs: Path) -> None:
     test_set = open_set(f"hazy:{pairs / 'hazy'}")
     results = evaluation.evaluate([HAZY, DARK], [test_set], FULL)
-    assert set(results.rows[0].scores) == {"e", "r", "sigma", "dark_channel", "contrast", "saturation"}
+    assert set(results.rows[0].scores) == {"e", "r", "sigma", "dark_channel", "contrast", "saturation", "fog_density"}
     before, after = (results.summary(name, "hazy").scores for name in ("hazy", "dark-channel"))
     assert (before["e"], before["r"], before["sigma"]) == (0, 1, 0)
     assert after["r"] > 1
@@ -220,6 +220,10 @@ def test_gradient_gain_and_burnt_pixels_agree_with_scipy() -> None:
     assert found["sigma"] == pytest.approx(burnt.mean())
     assert found["e"] == pytest.approx(edges_after.sum() / edges_before.sum() - 1)
     assert found["contrast"] == pytest.approx(luma[1].std() / 255)
+    pixels = restored[0].permute(1, 2, 0).numpy()
+    darkest = ndimage.minimum_filter(pixels.min(axis=2), 15, mode="nearest")
+    assert found["dark_channel"] == pytest.approx(darkest.mean())
+    assert found["saturation"] == pytest.approx(color.rgb2hsv(pixels)[..., 1].mean(), abs=1e-6)
 
 
 def test_differences_are_paired_and_repeatable(pairs: Path) -> None:
@@ -278,6 +282,39 @@ def test_bad_data_is_named(pairs: Path, tmp_path: Path) -> None:
     write(tmp_path / "small/x.png", np.zeros((10, 30, 3)))
     with pytest.raises(DataError, match=r"x\.png: expected at least 11 x 11 pixels to measure, got 30 x 10"):
         evaluation.evaluate([HAZY], [open_set(f"clear:{tmp_path / 'small'}")], FULL)
+
+
+def test_a_missing_partner_and_an_empty_folder_are_named(pairs: Path, tmp_path: Path) -> None:
+    (pairs / "clear/b.png").unlink()
+    with pytest.raises(DataError, match=r"no clear picture for b\.png"):
+        open_set(str(pairs))
+    for kind in ("clear", "hazy", "o-haze"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=r"no pictures? in .*empty"):
+            open_set(f"{kind}:{tmp_path / 'empty'}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("name", ["results.json", "results.csv", "report.html"])
+def test_a_full_disk_is_named_and_leaves_no_half_file(pairs: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / f".{name}.partial").symlink_to("/dev/full")
+    done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--report", str(folder)])
+    assert isinstance(done.exception, DataError)
+    assert re.search(rf"cannot write .*out/{name}: No space left", str(done.exception))
+    assert "PSNR" in done.stdout
+    left = {path.name for path in folder.iterdir()}
+    assert name not in left
+    assert not [each for each in left if each.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--report", str(tmp_path / "file/out")])
+    assert done.exit_code == 2
+    assert "cannot make the folder" in done.output
+    assert "PSNR" not in done.output
 
 
 @pytest.fixture

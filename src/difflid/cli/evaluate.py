@@ -47,8 +47,8 @@ def evaluate(
     """
     if not models and not command:
         raise click.UsageError("name at least one MODEL or baseline, or give --command")
-    if report and (report / "results.json").exists():
-        raise click.UsageError(f"{report} already holds a report; name another folder or remove it")
+    if report:
+        _claim(report)
     import torch
 
     from difflid import evaluation
@@ -73,3 +73,13 @@ def evaluate(
         results.save(report)
         evaluation.write_report(results, methods, sets, report / "report.html")
         click.echo(f"\nreport: {report / 'report.html'}")
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder of a report before the work is done that goes into it."""
+    if (folder / "results.json").exists():
+        raise click.UsageError(f"{folder} already holds a report; name another folder or remove it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"cannot make the folder {folder}: {error.strerror or error}") from error

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from difflid.evaluation.fog import fog_density
 from difflid.haze import LUMA, dark_channel
 
-__all__ = ["MEASURES", "no_reference", "visible_edges"]
+__all__ = ["no_reference", "visible_edges"]
 
-MEASURES = ("e", "r", "sigma", "dark_channel", "contrast", "saturation")
 WINDOW = 7  # pixels
 LEAST_CONTRAST = 0.05
 LEVELS = 255
@@ -27,7 +27,8 @@ def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
     Returns:
         ``e``: new visible edges per visible edge of the hazy picture; ``r``: geometric mean of the gain in gradient
         at visible edges; ``sigma``: share of pixels that became black or white; and of the restored picture alone the
-        mean of its dark channel, the standard deviation of its luma and its mean HSV saturation, all in [0, 1].
+        mean of its dark channel, the standard deviation of its luma, its mean HSV saturation and its fog density, all
+        in [0, 1].
 
     >>> hazy = torch.rand(1, 3, 20, 30)
     >>> measures = no_reference(hazy, hazy)
@@ -45,6 +46,7 @@ def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
         "dark_channel": dark_channel(restored).double().mean().item(),
         "contrast": (after / LEVELS).std(correction=0).item(),
         "saturation": _saturation(restored).double().mean().item(),
+        "fog_density": fog_density(restored),
     }
 
 

@@ -6,13 +6,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from difflid import metrics
 from difflid.errors import ConfigError, DataError
 from difflid.evaluation.no_reference import no_reference
+from difflid.evaluation.scale import reduced
 
-__all__ = ["PROTOCOLS", "Protocol", "named_protocol", "reduced"]
+__all__ = ["PROTOCOLS", "Protocol", "named_protocol"]
 
 # Luma of ITU-R BT.601 in studio range, 16 to 235 of 255, as MATLAB's rgb2ycbcr gives it to papers that measure "on Y".
 STUDIO_LUMA, STUDIO_BLACK = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16 / 255
@@ -90,16 +90,6 @@ def named_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {name!r}; expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
-
-
-def reduced(image: Tensor, longest_side: int) -> Tensor:
-    """Reduce (B, C, H, W) so that the longer side is at most so many pixels."""
-    height, width = image.shape[2:]
-    scale = longest_side / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def _studio_luma(image: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor
 from difflid import image
 from difflid.evaluation.baselines import Method, as_picture
 from difflid.evaluation.plots import COLOURS, gain_plot, legend, mean_plot
-from difflid.evaluation.protocol import reduced
 from difflid.evaluation.results import Results, Row, SetInfo, Summary, described, heading, shown, write_text
 from difflid.evaluation.run import EvaluationSet, load_case, restored
+from difflid.evaluation.scale import reduced
 
 __all__ = ["write_report"]
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from difflid.errors import DataError
 from difflid.evaluation.protocol import Protocol
 
 __all__ = [
@@ -160,8 +162,11 @@ class Results:
         return "\n\n".join(self._block(each) for each in self.sets)
 
     def save(self, folder: Path) -> None:
-        """Write results.json and results.csv."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write results.json and results.csv.
+
+        Raises:
+            DataError: a file cannot be written.
+        """
         write_text(folder / "results.json", json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         write_text(folder / "results.csv", self.to_csv())
 
@@ -191,6 +196,7 @@ def heading(score: str) -> str:
         "ciede2000": "CIEDE2000",
         "gain": "gain/dB",
         "dark_channel": "dark channel",
+        "fog_density": "fog density",
     }
     return names.get(score, score)
 
@@ -207,10 +213,20 @@ def described(difference: Difference) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written to.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _mean(values: Sequence[float]) -> float:
