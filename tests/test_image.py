@@ -348,6 +348,16 @@ def test_too_many_pixels_are_refused_before_decoding():
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_a_small_file_that_claims_a_large_picture_is_refused_before_decoding():
+    data = bytearray(encoded(Image.new("L", (23, 17)), "TIFF"))
+    entry = data.index(struct.pack("<HHI", 257, 4, 1))  # ImageLength
+    struct.pack_into("<I", data, entry + 8, 8_388_625)
+    with pytest.raises(ImageError, match=r"damaged: \d+ bytes cannot hold the 23x8388625 pixels"):
+        image.load(bytes(data))
+    blank = image.load(encoded(Image.new("1", (8000, 4000)), "PNG", optimize=True))  # as small as deflate gets
+    assert blank.size == (8000, 4000)
+
+
 def test_a_picture_beyond_the_limit_of_pillow_is_read_without_a_warning(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for format in SUFFIXES:

@@ -24,6 +24,8 @@ __all__ = ["MAX_PIXELS", "load"]
 
 MAX_PIXELS = 400_000_000  # larger pictures are refused before they are decoded
 
+_DENSEST = 20_000  # pixels per byte; deflate reaches 8,256 with one bit per pixel, and no photograph 1,000
+
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF")
 _MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 _EXIF_MARK = b"Exif\0\0"
@@ -54,6 +56,8 @@ def load(source: str | Path | bytes | Image.Image) -> Picture:
         raise ImageError(f"cannot read {name}: not a picture (expected {', '.join(_FORMATS)})") from None
     except ImageError as error:
         raise ImageError(f"cannot read {name}: {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"cannot read {name}: not enough memory") from error
     except Exception as error:  # Pillow raises anything on damaged files
         raise ImageError(f"cannot read {name}: damaged ({str(error) or type(error).__name__})") from error
 
@@ -126,6 +130,8 @@ def _from_heif(data: bytes) -> Picture:
 def _decode(data: bytes) -> Picture:
     image = Image.open(BytesIO(data), formats=_FORMATS)
     _check(image)
+    if image.width * image.height > _DENSEST * len(data):
+        raise ImageError(f"damaged: {len(data)} bytes cannot hold the {image.width}x{image.height} pixels it claims")
     encoding, key = _encoding(image, data), image.info.get("transparency")
     samples, mode = read_deep(data, stored_as(image)) if is_deep(image) else _samples(image)
     samples, mode = _with_key_alpha(samples, mode, key)
