@@ -18,6 +18,7 @@ _VERBS = {
     "train": "Train a dehazing network on pairs of hazy and clear pictures.",
     "prior": "Train, convert, import and show priors.",
     "evaluate": "Measure models on pairs of hazy and clear pictures.",
+    "study": "Find out what the latents of a prior tell.",
     "synthesize": "Make hazy pictures from clear ones.",
     "info": "Show versions, devices and the models at hand.",
 }

@@ -1,122 +1,137 @@
-"""Linear probes: how well latents tell the haze of a picture, against random weights and plain pixel statistics.
+"""Linear probes: how well latents tell a hazy picture's haze and its scene, against other features of it.
 
-A probe is a ridge regression from features of the hazy guide to a property of its haze. It is scored by R^2 on
-photographs it was not fitted on: folds are over photographs, and the penalty is chosen on folds inside the training
-part (nested cross-validation).
+A probe is a ridge regression, scored by R^2 on photographs it was not fitted on: folds are over photographs, and the
+penalty is chosen on folds inside the training part (nested cross-validation). Four things are asked: the mean
+transmission and the mean airlight of a picture, of features of the whole picture; the transmission of a latent cell,
+and the clear scene behind the haze in it (luma of its quarters), of the features of that cell.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from difflid.data.dataset import Photo
-from difflid.data.synthesis import draw_haze, render, resample
-from difflid.prior import Prior
+from difflid.study.samples import HazySamples, luma_quarters
 
-__all__ = ["HazySample", "Score", "hazy_samples", "latent_features", "pixel_features", "probe"]
+__all__ = ["FOLDS", "QUESTIONS", "Features", "Question", "answers", "latent_features", "pixel_features", "probe"]
 
-Array = NDArray[np.float64]
-PENALTIES = np.logspace(-3, 5, 17)
+Question = Literal["transmission", "airlight", "cell_transmission", "cell_content"]
+QUESTIONS: Mapping[Question, str] = {
+    "transmission": "mean transmission of the picture",
+    "airlight": "airlight of the picture",
+    "cell_transmission": "transmission of a cell",
+    "cell_content": "clear scene in a cell",
+}
+PENALTIES = torch.logspace(-3, 5, 17, dtype=torch.float64)
 FOLDS = 5
+CELLS = 16  # of each picture, drawn once
 
 
-@dataclass(frozen=True)
-class HazySample:
-    """A hazy guide and what is known of its haze."""
+class Features(NamedTuple):
+    """Features of N pictures, and of every cell of each."""
 
-    group: int  # index of the photograph
-    guide: Tensor  # (3, S, S) in [0, 1]
-    transmission: NDArray[np.float32]  # (G, G), mean per latent cell
-    airlight: NDArray[np.float32]  # (3,)
+    picture: Tensor  # (N, D)
+    cells: Tensor  # (N, D', G, G)
 
 
-class Score(NamedTuple):
-    """Mean and standard error over the outer folds."""
-
-    mean: float
-    error: float
+def latent_features(latents: Tensor) -> Features:
+    """Mean and spread of every channel for the picture; the vector of each cell."""
+    return Features(_mean_and_spread(latents), latents)
 
 
-def hazy_samples(photos: Sequence[Photo], prior: Prior, *, versions: int, seed: int = 0) -> list[HazySample]:
-    """Render ``versions`` hazy guides of every photograph, as the prior sees them."""
-    size, grid = prior.spec.guide_size, prior.spec.grid
-    samples = []
-    for group, photo in enumerate(photos):
-        clear = np.asarray(photo.clear.resize((size, size)), np.float32) / np.float32(255)
-        for version in range(versions):
-            haze = draw_haze(photo.depth, np.random.default_rng((seed, group, version)), clear_share=0.1)
-            hazy, transmission = render(clear, haze)
-            guide = torch.from_numpy(hazy.clip(0, 1).transpose(2, 0, 1).copy())
-            samples.append(HazySample(group, guide, resample(transmission, (grid, grid)), haze.airlight))
-    return samples
+def pixel_features(guides: Tensor, grid: int) -> Features:
+    """Plain statistics of the pixels of pictures ``(N, 3, S, S)``.
+
+    For the picture: per colour mean, spread, quantiles; the same of the dark channel and the saturation; gradients. For
+    a cell: mean, spread, least and greatest of the same maps in it, luma of its quarters, and the means of the picture.
+    """
+    maps = _maps(guides)  # (N, 5, S, S)
+    gradients = [guides.diff(dim=dim).abs().mean(dim=(2, 3)) for dim in (2, 3)]
+    quantiles = torch.quantile(maps.flatten(2), torch.tensor([0.01, 0.1, 0.5, 0.9, 0.99]), dim=2)  # (5, N, 5)
+    picture = torch.cat([_mean_and_spread(maps), quantiles.transpose(0, 1).flatten(1), *gradients], dim=1)
+    mean = F.adaptive_avg_pool2d(maps, grid)
+    spread = (F.adaptive_avg_pool2d(maps.square(), grid) - mean.square()).clamp(min=0).sqrt()
+    ends = [F.adaptive_max_pool2d(maps, grid), -F.adaptive_max_pool2d(-maps, grid)]
+    whole = maps.mean(dim=(2, 3), keepdim=True).expand_as(mean)
+    return Features(picture, torch.cat([mean, spread, *ends, luma_quarters(guides, grid), whole], dim=1))
 
 
-def latent_features(samples: Sequence[HazySample], prior: Prior, timestep: int) -> Array:
-    """Mean and standard deviation over the grid of every latent channel: ``(N, 2 C)``."""
-    guides = torch.stack([sample.guide for sample in samples])
-    latents = torch.cat([prior.encode(part, (timestep,))[0] for part in guides.split(64)])  # (N, C, G, G)
-    return _mean_and_spread(latents)
-
-
-def pixel_features(samples: Sequence[HazySample]) -> Array:
-    """Plain statistics of the guide: per colour mean, spread, quantiles; dark channel; saturation; gradients."""
-    guides = torch.stack([sample.guide for sample in samples])  # (N, 3, S, S)
+def _maps(guides: Tensor) -> Tensor:
     darkest, brightest = guides.amin(dim=1, keepdim=True), guides.amax(dim=1, keepdim=True)
     dark_channel = -F.max_pool2d(-darkest, 5, stride=1, padding=2)
-    saturation = 1 - darkest / brightest.clamp(min=1e-3)
-    gradients = torch.cat((guides.diff(dim=2).abs().mean(dim=(2, 3)), guides.diff(dim=3).abs().mean(dim=(2, 3))), dim=1)
-    maps = torch.cat((guides, dark_channel, saturation), dim=1)
-    quantiles = torch.quantile(maps.flatten(2), torch.tensor([0.01, 0.1, 0.5, 0.9, 0.99]), dim=2)  # (5, N, 5)
-    return np.hstack(
-        [_mean_and_spread(maps), quantiles.permute(1, 0, 2).flatten(1).double().numpy(), gradients.numpy()]
-    )
+    return torch.cat((guides, dark_channel, 1 - darkest / brightest.clamp(min=1e-3)), dim=1)
 
 
-def _mean_and_spread(maps: Tensor) -> Array:
-    flat = maps.double().flatten(2)
-    return np.asarray(torch.cat((flat.mean(dim=2), flat.std(dim=2)), dim=1))
+def _mean_and_spread(maps: Tensor) -> Tensor:
+    spread, mean = torch.std_mean(maps.double().flatten(2), dim=2, correction=0)
+    return torch.cat((mean, spread), dim=1)
 
 
-def probe(features: Array, target: Array, groups: Sequence[int]) -> Score:
-    """R^2 of a ridge regression on photographs it was not fitted on; 1 is perfect, 0 is the mean.
+def answers(samples: HazySamples, features: Features, *, seed: int) -> dict[Question, list[float]]:
+    """Probe the features for everything that is asked: R^2 of each fold."""
+    groups, transmission, content = samples.groups, samples.transmission[:, None], samples.content
+    cells = _draw_cells(transmission, seed)
+    cell_features, cell_groups = _at(features.cells, cells), groups.repeat_interleave(cells.shape[1])
+    return {
+        "transmission": probe(features.picture, transmission.mean(dim=(2, 3)), groups),
+        "airlight": probe(features.picture, samples.airlight.mean(dim=1, keepdim=True), groups),
+        "cell_transmission": probe(cell_features, _at(transmission, cells), cell_groups),
+        "cell_content": probe(cell_features, _at(content, cells), cell_groups),
+    }
+
+
+def _draw_cells(maps: Tensor, seed: int) -> Tensor:
+    """Choose some cells of each picture, ``(N, K)``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(len(maps), maps[0, 0].numel(), generator=generator).argsort(dim=1)[:, :CELLS]
+
+
+def _at(maps: Tensor, cells: Tensor) -> Tensor:
+    """Read ``(N, D, G, G)`` at cells ``(N, K)``: ``(N K, D)``."""
+    return maps.flatten(2).transpose(1, 2).take_along_dim(cells[..., None], dim=1).flatten(0, 1)
+
+
+def probe(features: Tensor, target: Tensor, groups: Tensor) -> list[float]:
+    """R^2 on each fold of photographs that the regression was not fitted on; 1 is perfect, 0 is the mean.
 
     Args:
         features: ``(N, D)``.
-        target: ``(N,)``.
-        groups: the photograph of each sample; one photograph is never on both sides of a fold.
+        target: ``(N, K)``.
+        groups: ``(N,)``, the photograph of each row; one photograph is never on both sides of a fold.
     """
-    fold_of = np.asarray(groups) % FOLDS
+    x, y, fold_of = features.double(), target.double(), groups % FOLDS
     scores = []
     for fold in range(FOLDS):
         train, test = fold_of != fold, fold_of == fold
-        penalty = _best_penalty(features[train], target[train], fold_of[train])
-        scores.append(_r2(_fit_predict(features[train], target[train], features[test], [penalty])[0], target[test]))
-    return Score(float(np.mean(scores)), float(np.std(scores, ddof=1) / np.sqrt(FOLDS)))
+        best = _scores_of_penalties(x[train], y[train], fold_of[train]).argmax()
+        scores.append(_fit_and_score(x, y, train, test, PENALTIES[best : best + 1]).item())
+    return scores
 
 
-def _best_penalty(features: Array, target: Array, fold_of: NDArray[np.int_]) -> float:
-    scores = np.zeros(len(PENALTIES))
-    for fold in np.unique(fold_of):
-        train, test = fold_of != fold, fold_of == fold
-        predictions = _fit_predict(features[train], target[train], features[test], PENALTIES)
-        scores += [_r2(prediction, target[test]) for prediction in predictions]
-    return float(PENALTIES[scores.argmax()])
+def _scores_of_penalties(x: Tensor, y: Tensor, fold_of: Tensor) -> Tensor:
+    folds = [int(fold) for fold in fold_of.unique()]
+    return torch.stack([_fit_and_score(x, y, fold_of != fold, fold_of == fold, PENALTIES) for fold in folds]).mean(0)
 
 
-def _fit_predict(train: Array, target: Array, test: Array, penalties: Sequence[float] | Array) -> list[Array]:
-    """Ridge regression on standardised features, for every penalty, by one singular value decomposition."""
-    mean, spread = train.mean(axis=0), train.std(axis=0) + 1e-8
-    left, values, right = np.linalg.svd((train - mean) / spread, full_matrices=False)
-    projected = left.T @ (target - target.mean())
-    rotated = ((test - mean) / spread) @ right.T
-    return [rotated @ (values / (values**2 + penalty) * projected) + target.mean() for penalty in penalties]
+def _fit_and_score(x: Tensor, y: Tensor, train: Tensor, test: Tensor, penalties: Tensor) -> Tensor:
+    """R^2 for every penalty, the mean being that of the training part."""
+    mean = y[train].mean(dim=0)
+    predictions = _fit_predict(x[train], y[train] - mean, x[test], penalties)  # (P, N, K)
+    wanted = y[test] - mean
+    return 1 - (predictions - wanted).square().sum(dim=(1, 2)) / wanted.square().sum()
 
 
-def _r2(prediction: Array, target: Array) -> float:
-    return float(1 - np.square(prediction - target).sum() / np.square(target - target.mean()).sum())
+def _fit_predict(train: Tensor, target: Tensor, test: Tensor, penalties: Tensor) -> Tensor:
+    """Ridge regression on standardised features, for every penalty, by one eigendecomposition of the smaller side."""
+    spread, mean = torch.std_mean(train, dim=0, correction=0)
+    x, z = (train - mean) / (spread + 1e-8), (test - mean) / (spread + 1e-8)
+    if len(x) > x.shape[1]:
+        values, vectors = torch.linalg.eigh(x.T @ x)
+        rotated, projected = z @ vectors, vectors.T @ (x.T @ target)
+    else:
+        values, vectors = torch.linalg.eigh(x @ x.T)
+        rotated, projected = (z @ x.T) @ vectors, vectors.T @ target
+    shrunk = [projected / (values.clamp(min=0) + penalty)[:, None] for penalty in penalties]
+    return torch.stack([rotated @ each for each in shrunk])
