@@ -1,19 +1,25 @@
 import json
+import os
 import resource
+import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from tiny import TINY_UNET, tiny_prior
 
+from difflid.cli import main
 from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.prior import UNetPrior
@@ -66,38 +72,87 @@ def test_a_trained_network_is_a_model(photos: Path, loop: LoopConfig, tmp_path: 
     assert dehazer(torch.rand(3, 20, 20)).shape == (3, 20, 20)
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
-    whole = restoration_config(photos, loop, tmp_path)
+def test_killed_and_resumed_equals_uninterrupted(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    whole = restoration_config(photos, replace(loop, images=80), tmp_path)
     train_restoration(whole)
-    parted = replace(whole, loop=replace(loop, run=str(tmp_path / "parted")))
-    script = (
-        "import sys, json; from pathlib import Path; from difflid.training.restoration import *;"
-        "from difflid.training.config import read_config; import difflid.training.loop as l;"
-        "train_restoration(read_config(RestorationTrainingConfig, Path(sys.argv[1])))"
-    )
-    toml = tmp_path / "parted.toml"
-    toml.write_text(_toml(parted))
-    process = subprocess.Popen([sys.executable, "-c", script, str(toml)])
+    parted = replace(whole, loop=replace(whole.loop, run=str(tmp_path / "parted")))
     checkpoint = tmp_path / "parted" / "checkpoint.pt"
+    (process,) = start_training(parted, tmp_path / "parted.toml")
     while process.poll() is None and not checkpoint.exists():
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    assert checkpoint.exists()
-    assert read_config(RestorationTrainingConfig, toml) == parted
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert torch.load(checkpoint, weights_only=True)["images"] < 80
+    assert CliRunner().invoke(main, ["train", str(tmp_path / "parted.toml")]).exit_code == 0
+    assert model_files(parted) == model_files(whole)
+    assert losses(parted) == losses(whole)
+
+
+def test_two_processes_train_as_one(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    one = restoration_config(photos, loop, tmp_path)
+    two = replace(one, loop=replace(loop, run=str(tmp_path / "two")))
+    processes = start_training(two, tmp_path / "two.toml", count=2)
+    train_restoration(one)
+    assert [process.wait() for process in processes] == [0, 0]
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert_same_weights(two, one)
+
+
+def test_parts_of_a_step_add_up_to_the_step(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    one = restoration_config(photos, loop, tmp_path)
+    parted = replace(one, loop=replace(loop, run=str(tmp_path / "parted"), accumulate=4))
+    train_restoration(one)
     train_restoration(parted)
-    for name in ("model.safetensors", "prior/model.safetensors"):
-        assert (tmp_path / "parted/result" / name).read_bytes() == (tmp_path / "run/result" / name).read_bytes()
+    assert losses(parted) == pytest.approx(losses(one), rel=1e-4)
+    assert_same_weights(parted, one)
 
 
-def _toml(config: RestorationTrainingConfig) -> str:
-    network = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(config.network).items()}
-    top = {key: getattr(config, key) for key in ("prior", "photos", "crop", "validation_photos")}
-    tables = {"network": network, "loop": vars(config.loop)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
-    for table, values in tables.items():
-        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-    return "\n".join(lines)
+def test_a_batch_that_cannot_be_dealt_out_is_refused(photos: Path, loop: LoopConfig) -> None:
+    with pytest.raises(ConfigError, match=r"loop\.batch 4 is no multiple of 3"):
+        train_prior(prior_config(photos, replace(loop, accumulate=3)))
+
+
+def test_a_device_that_is_not_there_is_refused(photos: Path, loop: LoopConfig) -> None:
+    with pytest.raises(ConfigError, match=r"loop\.device is 'npu'"):
+        train_prior(prior_config(photos, replace(loop, device="npu")))
+
+
+def start_training(config: RestorationTrainingConfig, toml: Path, count: int = 1) -> list[subprocess.Popen[bytes]]:
+    """Give the command ``difflid train`` in ``count`` processes that know of each other."""
+    toml.write_text("\n".join(toml_lines(asdict(config))))
+    assert read_config(RestorationTrainingConfig, toml) == config
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", "from difflid.cli import main; main()", "train", str(toml)]
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)} if count > 1 else {}
+    ranks = [{**together, "RANK": str(rank), "LOCAL_RANK": str(rank)} if together else {} for rank in range(count)]
+    return [subprocess.Popen(command, env={**os.environ, **rank}) for rank in ranks]
+
+
+def toml_lines(tree: dict[str, Any], table: str = "") -> list[str]:
+    values = {key: value for key, value in tree.items() if value is not None and not isinstance(value, dict)}
+    lines = [f"[{table}]"] * bool(table) + [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    for key, value in tree.items():
+        lines += toml_lines(value, f"{table}.{key}".strip(".")) if isinstance(value, dict) else []
+    return lines
+
+
+def model_files(config: RestorationTrainingConfig) -> list[bytes]:
+    result = Path(config.loop.run) / "result"
+    return [(result / name).read_bytes() for name in ("config.json", "model.safetensors", "prior/model.safetensors")]
+
+
+def losses(config: RestorationTrainingConfig) -> list[float]:
+    stats = (Path(config.loop.run) / "stats.jsonl").read_text().splitlines()
+    return [line["loss"] for line in map(json.loads, stats) if "loss" in line]
+
+
+def assert_same_weights(config: RestorationTrainingConfig, other: RestorationTrainingConfig) -> None:
+    """Equal up to the order in which floats are added; a step moves a weight by up to 4e-4."""
+    one, two = (torch.load(Path(each.loop.run) / "checkpoint.pt", weights_only=True) for each in (config, other))
+    off = [(one["model"][key] - value).abs() for key, value in two["model"].items()]
+    assert torch.cat([each.flatten() for each in off]).mean() < 1e-6
 
 
 def test_a_damaged_checkpoint_is_refused_and_kept(photos: Path, loop: LoopConfig) -> None:
@@ -125,7 +180,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(photos: Path, l
     run = Path(train_prior(prior_config(photos, loop))).parent
     kept = (run / "checkpoint.pt").read_bytes()
     wild = prior_config(photos, replace(loop, images=40, rate=1e30, warmup=0, checkpoint_every=1000))
-    with pytest.raises(TrainingError, match=r"is (nan|inf) after \d+ images, at step \d+"):
+    with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images, at step \d+"):
         train_prior(wild)
     assert (run / "checkpoint.pt").read_bytes() == kept
 

@@ -78,7 +78,7 @@ def test_pairs_and_photographs_train_together(config: RestorationTrainingConfig,
 def test_the_loss_of_pairs_falls(config: RestorationTrainingConfig) -> None:
     torch.manual_seed(0)
     objective = RestorationObjective(config)
-    batches = objective.batches()
+    batches = objective.batches(4)
     optimizer = torch.optim.Adam(objective.model.parameters(), 1e-2)
     before = objective.validate(objective.model)["halved"]
     for step in range(30):
@@ -90,7 +90,7 @@ def test_the_loss_of_pairs_falls(config: RestorationTrainingConfig) -> None:
 
 def test_unknown_physics_is_no_part_of_the_loss(config: RestorationTrainingConfig) -> None:
     objective = RestorationObjective(config)
-    batch = objective.batches()[0]
+    batch = objective.batches(4)[0]
     other = batch._replace(airlight=torch.rand(4, 3), transmission=torch.rand_like(batch.transmission))
     assert torch.equal(objective.loss(objective.model, batch), objective.loss(objective.model, other))
     known = other._replace(physics=torch.ones(4))
@@ -162,7 +162,7 @@ def test_training_stops_where_no_pair_can_be_read(config: RestorationTrainingCon
 def test_pairs_decoded_on_use_give_the_same_batches(config: RestorationTrainingConfig) -> None:
     lazy = replace(config.train_pairs["halved"], in_memory=False)
     one, other = (RestorationObjective(each) for each in (config, replace(config, train_pairs={"halved": lazy})))
-    assert all(torch.equal(a, b) for a, b in zip(one.batches()[0], other.batches()[0], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one.batches(4)[0], other.batches(4)[0], strict=True))
 
 
 def damage(path: Path) -> None:
@@ -172,7 +172,7 @@ def damage(path: Path) -> None:
 def test_losses_are_chosen_by_name(config: RestorationTrainingConfig) -> None:
     torch.manual_seed(0)
     plain = RestorationObjective(config)
-    batch = plain.batches()[0]
+    batch = plain.batches(4)[0]
     torch.manual_seed(0)
     richer = RestorationObjective(replace(config, losses={"l1": 1.0, "ssim": 0.1, "frequency": 0.05}))
     assert richer.loss(richer.model, batch) > plain.loss(plain.model, batch)

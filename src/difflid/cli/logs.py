@@ -1,6 +1,9 @@
-"""Showing the library's log to a person."""
+"""What a person sees of a verb that runs for long."""
 
 import logging
+import os
+
+import click
 
 
 def show_log() -> None:
@@ -10,3 +13,9 @@ def show_log() -> None:
     logger = logging.getLogger("difflid")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+def say_once(text: str) -> None:
+    """Print a line, in the first process alone where ``torchrun`` or ``accelerate launch`` started several."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(text)

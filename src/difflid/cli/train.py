@@ -14,7 +14,7 @@ def train(config: Path, overrides: tuple[str, ...], dry_run: bool, threads: int 
     """Train a dehazing network by the recipe CONFIG; the same command resumes."""
     import torch
 
-    from difflid.cli.logs import show_log
+    from difflid.cli.logs import say_once, show_log
     from difflid.training.config import dump_config, read_config
     from difflid.training.restoration import RestorationTrainingConfig, train_restoration
 
@@ -25,4 +25,4 @@ def train(config: Path, overrides: tuple[str, ...], dry_run: bool, threads: int 
     if threads:
         torch.set_num_threads(threads)
     show_log()
-    click.echo(f"model: {train_restoration(resolved)}")
+    say_once(f"model: {train_restoration(resolved)}")

@@ -68,7 +68,10 @@ def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
 
 @dataclass(frozen=True)
 class HazyCrops(Dataset[HazyBatch]):
-    """Item ``step``: a batch of pictures, synthetic haze drawn afresh, crops of each; a function of (seed, step)."""
+    """Item ``i``: a batch of pictures, synthetic haze drawn afresh, and crops of each.
+
+    Picture number n, counted over all batches, is a function of (seed, n): the batches may be of any size.
+    """
 
     photos: Sequence[Photo]
     guide_size: int
@@ -80,9 +83,9 @@ class HazyCrops(Dataset[HazyBatch]):
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
 
-    def __getitem__(self, step: int) -> HazyBatch:
-        rng = np.random.default_rng((self.seed, step))
-        pictures = [self._picture(rng) for _ in range(self.batch)]
+    def __getitem__(self, index: int) -> HazyBatch:
+        numbers = range(index * self.batch, (index + 1) * self.batch)
+        pictures = [self._picture(np.random.default_rng((self.seed, number))) for number in numbers]
         crops, wholes = zip(*pictures, strict=True)
         return HazyBatch(*_stack([crop for of_one in crops for crop in of_one]), *_stack(wholes))
 

@@ -22,7 +22,8 @@ class LoopConfig:
 
     run: str  # folder of the run: checkpoint, resolved configuration, stats.jsonl
     images: int  # length of the training, in images
-    batch: int = 16  # images per step
+    batch: int = 16  # images per step, of all processes together
+    accumulate: int = 1  # parts in which a process computes its share of a step, one after the other
     rate: float = 4e-4  # peak learning rate of AdamW
     rate_end: float = 0.0  # learning rate at the end of the cosine, as a share of the peak
     warmup: int = 1_000  # images over which the rate rises to its peak
@@ -30,7 +31,7 @@ class LoopConfig:
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.03  # half-life of the weight average, as a share of the images seen so far
     seed: int = 0  # of weights, data order and noise
-    device: str = "cpu"  # where torch computes
+    device: str = "cpu"  # where torch computes: "cpu", "cuda", ...; of several, each process takes its own
     bfloat16: bool = True  # mixed precision
     compile: bool = False  # torch.compile the network
     workers: int = 1  # processes that prepare batches; 0: in the training process

@@ -1,7 +1,7 @@
-"""The training loop, one for the prior and the dehazing network.
+"""The training loop, one for the prior and the dehazing network, in one process or several.
 
-Progress is counted in images. The batch of a step is a function of (seed, step), so the same command resumes
-where a run was cut off.
+Progress is counted in images. Image number n is a function of (seed, n), whoever computes it: a step's images are
+dealt out to the processes, and the same command resumes where a run was cut off.
 """
 
 import json
@@ -9,18 +9,20 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from difflid.errors import TrainingError
+from difflid.errors import ConfigError, TrainingError
 from difflid.training.config import LoopConfig, dump_config
 from difflid.training.state import TrainingState, update_average, written
 
-__all__ = ["Objective", "learning_rate", "train", "write_resolved"]
+__all__ = ["Objective", "learning_rate", "open_run", "train"]
 
 log = logging.getLogger(__name__)
 STATS = "stats.jsonl"
@@ -32,14 +34,14 @@ class Objective(Protocol):
 
     model: nn.Module
 
-    def batches(self) -> Dataset[Any]:
-        """Return a map-style data set: item ``step`` is the whole batch of that step."""
+    def batches(self, size: int) -> Dataset[Any]:
+        """Return a map-style data set: item ``i`` is the whole batch of the images i size ... (i + 1) size - 1."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return the scalar loss of one batch."""
+        """Return the scalar loss of one batch, a mean over its images."""
 
     def notes(self) -> dict[str, float]:
-        """Return what else is worth a place beside the loss."""
+        """Return counts worth a place beside the loss; the same keys always."""
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure a model on the validation split."""
@@ -48,31 +50,60 @@ class Objective(Protocol):
         """Write the usable result of the training into ``folder``."""
 
 
-def train(objective: Objective, config: LoopConfig) -> Path:
+def open_run(config: Any) -> Accelerator:
+    """Join the processes of a training and write its resolved configuration into the folder of the run.
+
+    Args:
+        config: a recipe, whose field ``loop`` is a LoopConfig.
+
+    Raises:
+        ConfigError: the device is not there, or the batch cannot be dealt out evenly.
+        TrainingError: the folder cannot be written.
+    """
+    loop: LoopConfig = config.loop
+    accelerator = Accelerator(cpu=loop.device == "cpu")
+    if accelerator.device.type != loop.device:
+        raise ConfigError(
+            f"loop.device is {loop.device!r}, expected {accelerator.device.type!r}, which is here, or cpu"
+        )
+    shares = accelerator.num_processes * loop.accumulate
+    if loop.batch % shares:
+        raise ConfigError(f"loop.batch {loop.batch} is no multiple of {shares}, processes times loop.accumulate")
+    if accelerator.is_main_process:
+        run = Path(loop.run)
+        with written(run / "config.json"):
+            run.mkdir(parents=True, exist_ok=True)
+            (run / "config.json").write_text(dump_config(config) + "\n")
+    return accelerator
+
+
+def train(objective: Objective, config: LoopConfig, accelerator: Accelerator) -> Path:
     """Train until ``config.images`` images were seen; return the folder of the exported result."""
     run = Path(config.run)
-    run.mkdir(parents=True, exist_ok=True)
-    device = torch.device(config.device)
-    model = objective.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = objective.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(model, _optimizer(model, config))
-    if state.resume(run):
+    if state.resume(run) and accelerator.is_main_process:
         _forget_after(run / STATS, state.images)
         log.info("resumed %s at %d images", run, state.images)
-    forward = cast(nn.Module, torch.compile(model, dynamic=False)) if config.compile else model
+    compiled = cast(nn.Module, torch.compile(model, dynamic=False)) if config.compile else model
+    forward = accelerator.prepare_model(compiled)
+    batches = _stream(objective, config, accelerator, state.images // config.batch)
     started, first = time.monotonic(), state.images
-    for batch in _stream(objective, config, state.images // config.batch):
-        loss = _step(objective, forward, state, batch, config)
+    while state.images < config.images:
+        loss = _step(objective, forward, state, batches, config, accelerator)
         done = state.images >= config.images
         if done or _passed(STATS_EVERY * config.batch, state.images, config.batch):
             rate = (state.images - first) / (time.monotonic() - started)
-            values = {"images": state.images, "loss": loss.item(), "images_per_second": round(rate, 2)}
-            _note(run, {**values, **objective.notes()})
-        if done or _passed(config.validate_every, state.images, config.batch):
-            _note(run, {"images": state.images, **objective.validate(state.average)})
-            with written(run / "result"):
-                objective.export(state.average, run / "result")
-        if done or _passed(config.checkpoint_every, state.images, config.batch):
-            state.save(run)
+            values = {"images": state.images, "loss": _mean(loss, accelerator), "images_per_second": round(rate, 2)}
+            _note(run, {**values, **_total(objective.notes(), accelerator)}, accelerator)
+        if accelerator.is_main_process:
+            if done or _passed(config.validate_every, state.images, config.batch):
+                _note(run, {"images": state.images, **objective.validate(state.average)}, accelerator)
+                with written(run / "result"):
+                    objective.export(state.average, run / "result")
+            if done or _passed(config.checkpoint_every, state.images, config.batch):
+                state.save(run)
+    accelerator.wait_for_everyone()
     return run / "result"
 
 
@@ -80,35 +111,62 @@ def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.weight_decay, fused=True)
 
 
-def _stream(objective: Objective, config: LoopConfig, first: int) -> Iterator[Any]:
-    steps = range(first, math.ceil(config.images / config.batch))
+def _stream(objective: Objective, config: LoopConfig, accelerator: Accelerator, first: int) -> Iterator[Any]:
+    """Deal out: of each step, this process gets ``config.accumulate`` of the parts."""
+    shares = accelerator.num_processes * config.accumulate
+    last = math.ceil(config.images / config.batch)
+    parts = range(first * shares + accelerator.process_index, last * shares, accelerator.num_processes)
     workers = {"num_workers": config.workers, "prefetch_factor": 4} if config.workers else {}
-    return iter(DataLoader(objective.batches(), batch_size=None, sampler=steps, **workers))  # type: ignore[arg-type]
+    batches = objective.batches(config.batch // shares)
+    return iter(DataLoader(batches, batch_size=None, sampler=parts, **workers))  # type: ignore[arg-type]
 
 
-def _step(objective: Objective, model: nn.Module, state: TrainingState, batch: Any, config: LoopConfig) -> Tensor:
+def _step(
+    objective: Objective,
+    model: nn.Module,
+    state: TrainingState,
+    batches: Iterator[Any],
+    config: LoopConfig,
+    accelerator: Accelerator,
+) -> Tensor:
+    """Move the weights once; return the mean loss of this process."""
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state.images, config)
-    with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=config.bfloat16):
-        loss = objective.loss(model, batch)
-    if not torch.isfinite(loss):
-        raise _not_finite("loss", loss, state, config)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-    if not torch.isfinite(norm):
-        raise _not_finite("norm of the gradient", norm, state, config)
+    total = torch.zeros((), device=accelerator.device)
+    for part in range(config.accumulate):
+        alone = part < config.accumulate - 1  # the gradients of all processes meet in the last part
+        with accelerator.no_sync(model) if alone else nullcontext():
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.bfloat16):
+                loss = objective.loss(model, next(batches)) / config.accumulate
+            accelerator.backward(loss)
+        total += loss.detach()
+    norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+    if norm is None or not torch.isfinite(norm):
+        raise _not_finite(norm, total, state, config)
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.images += config.batch
     update_average(state.average, state.model, images=state.images, batch=config.batch, half_life=config.ema)
-    return loss.detach()
+    return total
 
 
-def _not_finite(what: str, value: Tensor, state: TrainingState, config: LoopConfig) -> TrainingError:
-    step = state.images // config.batch
+def _mean(value: Tensor, accelerator: Accelerator) -> float:
+    return float(accelerator.reduce(value, "mean"))
+
+
+def _total(counts: dict[str, float], accelerator: Accelerator) -> dict[str, float]:
+    """Add up the counts of all processes, leave out zeros."""
+    if not counts:
+        return {}
+    values = accelerator.reduce(torch.tensor(list(counts.values()), device=accelerator.device), "sum")
+    return {name: value for name, value in zip(counts, values.tolist(), strict=True) if value}
+
+
+def _not_finite(norm: Any, loss: Tensor, state: TrainingState, config: LoopConfig) -> TrainingError:
     return TrainingError(
-        f"the {what} is {value.item()} after {state.images} images, at step {step} of seed {config.seed}; the last "
-        f"checkpoint in {config.run} is kept. Lower loop.rate, or set loop.bfloat16 = false, and resume"
+        f"the norm of the gradient is {norm} and the loss {loss.item()} after {state.images} images, at step "
+        f"{state.images // config.batch} of seed {config.seed}; the last checkpoint in {config.run} is kept. "
+        "Lower loop.rate, or set loop.bfloat16 = false, and resume"
     )
 
 
@@ -123,7 +181,9 @@ def _passed(every: int, images: int, batch: int) -> bool:
     return images // every > (images - batch) // every
 
 
-def _note(run: Path, values: dict[str, Any]) -> None:
+def _note(run: Path, values: dict[str, Any], accelerator: Accelerator) -> None:
+    if not accelerator.is_main_process:
+        return
     with written(run / STATS), (run / STATS).open("a") as stream:
         stream.write(json.dumps(values) + "\n")
     log.info("%s", ", ".join(f"{key} {value:.5g}" for key, value in values.items()))
@@ -137,10 +197,3 @@ def _forget_after(stats: Path, images: int) -> None:
     with written(stats, part):
         part.write_text("".join(f"{line}\n" for line in kept))
         part.replace(stats)
-
-
-def write_resolved(config: Any, run: Path) -> None:
-    """Write the resolved configuration beside the checkpoint."""
-    with written(run / "config.json"):
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "config.json").write_text(dump_config(config) + "\n")

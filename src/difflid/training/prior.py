@@ -15,7 +15,7 @@ from difflid.metrics import psnr
 from difflid.prior import UNetPrior, UNetPriorConfig, add_noise, alpha_bars, build_unet, fixed_noise
 from difflid.prior.latents import TIMESTEPS
 from difflid.training.config import LoopConfig
-from difflid.training.loop import train, write_resolved
+from difflid.training.loop import open_run, train
 
 __all__ = ["PriorObjective", "PriorTrainingConfig", "train_prior"]
 
@@ -35,7 +35,10 @@ class PriorTrainingConfig:
 
 @dataclass(frozen=True)
 class DiffusedPhotos(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Item ``step``: a batch of random crops in [-1, 1], their noise and their time-steps."""
+    """Item ``i``: a batch of random crops in [-1, 1], their noise and their time-steps.
+
+    Crop number n, counted over all batches, is a function of (seed, n).
+    """
 
     squares: Tensor  # (N, 3, L, L) uint8
     size: int
@@ -43,12 +46,15 @@ class DiffusedPhotos(Dataset[tuple[Tensor, Tensor, Tensor]]):
     batch: int
     seed: int
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, step))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        crops = torch.cat([self._crop(rng) for _ in range(self.batch)])
-        noise = torch.randn(crops.shape, generator=generator)
-        return crops, noise, torch.randint(TIMESTEPS, (self.batch,), generator=generator)
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        numbers = range(index * self.batch, (index + 1) * self.batch)
+        crops, noises, timesteps = zip(*map(self._diffused, numbers), strict=True)
+        return torch.cat(crops), torch.stack(noises), torch.tensor(timesteps)
+
+    def _diffused(self, number: int) -> tuple[Tensor, Tensor, int]:
+        rng = np.random.default_rng((self.seed, number))
+        noise = torch.from_numpy(rng.standard_normal((3, self.size, self.size), np.float32))
+        return self._crop(rng), noise, int(rng.integers(TIMESTEPS))
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         square = self.squares[rng.integers(len(self.squares))]
@@ -71,10 +77,10 @@ class PriorObjective:
         self._train = load_squares(train_files, self._largest)
         self._validation = load_squares(validation_files, config.guide_size)
 
-    def batches(self) -> DiffusedPhotos:
-        """Return the training batches by step."""
-        loop = self.config.loop
-        return DiffusedPhotos(self._train, self.config.guide_size, self.config.guide_size, loop.batch, loop.seed)
+    def batches(self, size: int) -> DiffusedPhotos:
+        """Return the training images in batches of ``size``."""
+        guide_size = self.config.guide_size
+        return DiffusedPhotos(self._train, guide_size, guide_size, size, self.config.loop.seed)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Mean squared error of the predicted noise (DDPM eq. 14)."""
@@ -116,6 +122,6 @@ def _psnr(a: Tensor, b: Tensor) -> float:
 
 def train_prior(config: PriorTrainingConfig) -> Path:
     """Train a prior, or carry on a run that was cut off; return the prior folder."""
-    write_resolved(config, Path(config.loop.run))
+    accelerator = open_run(config)
     torch.manual_seed(config.loop.seed)
-    return train(PriorObjective(config), config.loop)
+    return train(PriorObjective(config), config.loop, accelerator)

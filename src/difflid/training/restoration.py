@@ -21,7 +21,7 @@ from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig
-from difflid.training.loop import train, write_resolved
+from difflid.training.loop import open_run, train
 from difflid.training.losses import LOSSES, picture_loss
 
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
@@ -112,16 +112,16 @@ class RestorationObjective:
             self._train_pairs += load_real_pairs(pairs) if config.train_pairs[name].in_memory else pairs
         self._skipped = 0
 
-    def batches(self) -> HazyCrops:
-        """Return the training batches by step."""
-        config, loop = self.config, self.config.loop
+    def batches(self, size: int) -> HazyCrops:
+        """Return the training images in batches of ``size``."""
+        config = self.config
         return HazyCrops(
             self._train,
             self.prior.spec.guide_size,
             config.crop,
             config.crops,
-            loop.batch,
-            loop.seed,
+            size,
+            config.loop.seed,
             self._train_pairs,
             config.pair_share,
             config.frame,
@@ -155,8 +155,8 @@ class RestorationObjective:
         return picture + self.config.physics * ((known * veil).mean() + (known * colour).mean())
 
     def notes(self) -> dict[str, float]:
-        """Say how many damaged pairs were left out since the command was given, if any."""
-        return {"skipped": self._skipped} if self._skipped else {}
+        """Count the damaged pairs that were left out since the command was given."""
+        return {"skipped": self._skipped}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs."""
@@ -259,6 +259,6 @@ def _batch_of_one(picture: NDArray[np.float32]) -> Tensor:
 
 def train_restoration(config: RestorationTrainingConfig) -> Path:
     """Train a dehazing network, or carry on a run that was cut off; return the model folder."""
-    write_resolved(config, Path(config.loop.run))
+    accelerator = open_run(config)
     torch.manual_seed(config.loop.seed)
-    return train(RestorationObjective(config), config.loop)
+    return train(RestorationObjective(config), config.loop, accelerator)
