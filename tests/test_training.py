@@ -65,6 +65,7 @@ def test_a_trained_prior_gives_latents(photos: Path, loop: LoopConfig) -> None:
     stats = [json.loads(line) for line in (Path(loop.run) / "stats.jsonl").read_text().splitlines()]
     assert any("denoised_100" in line for line in stats)
     assert any("loss" in line for line in stats)
+    assert [path.name for path in (Path(loop.run) / "validation").iterdir()] == ["00000016.jpg"]
 
 
 def test_a_trained_network_is_a_model(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
@@ -208,17 +209,6 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_what_was_noted_after_the_checkpoint_is_not_noted_twice(photos: Path, loop: LoopConfig) -> None:
-    train_prior(prior_config(photos, loop))
-    stats = Path(loop.run) / "stats.jsonl"
-    with stats.open("a") as stream:
-        stream.write('{"images": 20, "loss": 1.0}\n{"images": 2')
-    train_prior(prior_config(photos, replace(loop, images=24)))
-    images = [json.loads(line)["images"] for line in stats.read_text().splitlines()]
-    assert images == sorted(images)
-    assert 20 not in images
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])

@@ -14,6 +14,7 @@ from difflid.data.real_pairs import PairSet
 from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError
 from difflid.training.config import LoopConfig
+from difflid.training.journal import Sheet
 from difflid.training.restoration import (
     NetworkRecipe,
     RestorationObjective,
@@ -80,12 +81,12 @@ def test_the_loss_of_pairs_falls(config: RestorationTrainingConfig) -> None:
     objective = RestorationObjective(config)
     batches = objective.batches(4)
     optimizer = torch.optim.Adam(objective.model.parameters(), 1e-2)
-    before = objective.validate(objective.model)["halved"]
+    before = objective.validate(objective.model, Sheet())["halved"]
     for step in range(30):
         optimizer.zero_grad()
         objective.loss(objective.model, batches[step]).backward()
         optimizer.step()
-    assert objective.validate(objective.model)["halved"] > before + 2
+    assert objective.validate(objective.model, Sheet())["halved"] > before + 2
 
 
 def test_unknown_physics_is_no_part_of_the_loss(config: RestorationTrainingConfig) -> None:

@@ -28,7 +28,7 @@ def prior() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 def train(config: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Train a prior as the TOML file CONFIG says, or carry on a run that was cut off."""
-    from difflid.cli.logs import say_once, show_log
+    from difflid.cli.logs import progress_bar, say_once, show_log
     from difflid.training.config import dump_config, read_config
     from difflid.training.prior import PriorTrainingConfig, train_prior
 
@@ -37,7 +37,9 @@ def train(config: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
         click.echo(dump_config(resolved))
         return
     show_log()
-    say_once(f"prior: {train_prior(resolved)}")
+    with progress_bar(resolved.loop.images) as progress:
+        folder = train_prior(resolved, progress)
+    say_once(f"prior: {folder}")
 
 
 @prior.command()

@@ -14,7 +14,7 @@ def train(config: Path, overrides: tuple[str, ...], dry_run: bool, threads: int 
     """Train a dehazing network by the recipe CONFIG; the same command resumes."""
     import torch
 
-    from difflid.cli.logs import say_once, show_log
+    from difflid.cli.logs import progress_bar, say_once, show_log
     from difflid.training.config import dump_config, read_config
     from difflid.training.restoration import RestorationTrainingConfig, train_restoration
 
@@ -25,4 +25,6 @@ def train(config: Path, overrides: tuple[str, ...], dry_run: bool, threads: int 
     if threads:
         torch.set_num_threads(threads)
     show_log()
-    say_once(f"model: {train_restoration(resolved)}")
+    with progress_bar(resolved.loop.images) as progress:
+        folder = train_restoration(resolved, progress)
+    say_once(f"model: {folder}")

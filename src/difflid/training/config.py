@@ -37,6 +37,7 @@ class LoopConfig:
     workers: int = 1  # processes that prepare batches; 0: in the training process
     checkpoint_every: int = 4_000  # images between checkpoints
     validate_every: int = 8_000  # images between validations
+    tensorboard: bool = False  # also write scalars and validation pictures for TensorBoard
 
 
 def read_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:

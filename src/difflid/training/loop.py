@@ -4,11 +4,10 @@ Progress is counted in images. Image number n is a function of (seed, n), whoeve
 dealt out to the processes, and the same command resumes where a run was cut off.
 """
 
-import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from difflid.errors import ConfigError, TrainingError
 from difflid.training.config import LoopConfig, dump_config
+from difflid.training.journal import Journal, Sheet
 from difflid.training.state import TrainingState, update_average, written
 
 __all__ = ["Objective", "learning_rate", "open_run", "train"]
 
 log = logging.getLogger(__name__)
-STATS = "stats.jsonl"
 STATS_EVERY = 20  # steps between lines of stats.jsonl
 
 
@@ -43,8 +42,8 @@ class Objective(Protocol):
     def notes(self) -> dict[str, float]:
         """Return counts worth a place beside the loss; the same keys always."""
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Measure a model on the validation split."""
+    def validate(self, model: nn.Module, sheet: Sheet) -> dict[str, float]:
+        """Measure a model on the validation split; put a few pictures on the sheet."""
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """Write the usable result of the training into ``folder``."""
@@ -77,34 +76,51 @@ def open_run(config: Any) -> Accelerator:
     return accelerator
 
 
-def train(objective: Objective, config: LoopConfig, accelerator: Accelerator) -> Path:
-    """Train until ``config.images`` images were seen; return the folder of the exported result."""
-    run = Path(config.run)
+def train(
+    objective: Objective, config: LoopConfig, accelerator: Accelerator, progress: Callable[[int], None] | None = None
+) -> Path:
+    """Train until ``config.images`` images were seen; return the folder of the exported result.
+
+    ``progress`` is told the images seen, at the start and after each step.
+    """
+    run, progress = Path(config.run), progress or (lambda _: None)
     model = objective.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(model, _optimizer(model, config))
-    if state.resume(run) and accelerator.is_main_process:
-        _forget_after(run / STATS, state.images)
+    if state.resume(run):
         log.info("resumed %s at %d images", run, state.images)
     compiled = cast(nn.Module, torch.compile(model, dynamic=False)) if config.compile else model
     forward = accelerator.prepare_model(compiled)
     batches = _stream(objective, config, accelerator, state.images // config.batch)
+    first_process = accelerator.is_main_process
+    journal = Journal(run, images=state.images, tensorboard=config.tensorboard) if first_process else None
     started, first = time.monotonic(), state.images
+    progress(state.images)
     while state.images < config.images:
         loss = _step(objective, forward, state, batches, config, accelerator)
         done = state.images >= config.images
         if done or _passed(STATS_EVERY * config.batch, state.images, config.batch):
             rate = (state.images - first) / (time.monotonic() - started)
             values = {"images": state.images, "loss": _mean(loss, accelerator), "images_per_second": round(rate, 2)}
-            _note(run, {**values, **_total(objective.notes(), accelerator)}, accelerator)
-        if accelerator.is_main_process:
-            if done or _passed(config.validate_every, state.images, config.batch):
-                _note(run, {"images": state.images, **objective.validate(state.average)}, accelerator)
-                with written(run / "result"):
-                    objective.export(state.average, run / "result")
-            if done or _passed(config.checkpoint_every, state.images, config.batch):
-                state.save(run)
+            values |= _total(objective.notes(), accelerator)
+            if journal:
+                journal.note(values)
+        if journal and (done or _passed(config.validate_every, state.images, config.batch)):
+            _validate(objective, state, run, journal)
+        if journal and (done or _passed(config.checkpoint_every, state.images, config.batch)):
+            state.save(run)
+        progress(state.images)
+    if journal:
+        journal.close()
     accelerator.wait_for_everyone()
     return run / "result"
+
+
+def _validate(objective: Objective, state: TrainingState, run: Path, journal: Journal) -> None:
+    sheet = Sheet()
+    journal.note({"images": state.images, **objective.validate(state.average, sheet)})
+    journal.show(sheet, state.images)
+    with written(run / "result"):
+        objective.export(state.average, run / "result")
 
 
 def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
@@ -179,21 +195,3 @@ def learning_rate(images: int, config: LoopConfig) -> float:
 
 def _passed(every: int, images: int, batch: int) -> bool:
     return images // every > (images - batch) // every
-
-
-def _note(run: Path, values: dict[str, Any], accelerator: Accelerator) -> None:
-    if not accelerator.is_main_process:
-        return
-    with written(run / STATS), (run / STATS).open("a") as stream:
-        stream.write(json.dumps(values) + "\n")
-    log.info("%s", ", ".join(f"{key} {value:.5g}" for key, value in values.items()))
-
-
-def _forget_after(stats: Path, images: int) -> None:
-    """Leave out what was noted after the checkpoint: it will be noted again."""
-    lines = stats.read_text().splitlines() if stats.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
-    part = stats.with_name(f"{stats.name}.part")
-    with written(stats, part):
-        part.write_text("".join(f"{line}\n" for line in kept))
-        part.replace(stats)

@@ -1,5 +1,6 @@
 """Training a prior: a DDPM that predicts the noise in diffused clear photographs (Ho et al. 2020, algorithm 1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +16,12 @@ from difflid.metrics import psnr
 from difflid.prior import UNetPrior, UNetPriorConfig, add_noise, alpha_bars, build_unet, fixed_noise
 from difflid.prior.latents import TIMESTEPS
 from difflid.training.config import LoopConfig
+from difflid.training.journal import Sheet
 from difflid.training.loop import open_run, train
 
 __all__ = ["PriorObjective", "PriorTrainingConfig", "train_prior"]
 
+SHOWN = 6  # photographs on a sheet
 VALIDATION_TIMESTEPS = (50, 100, 300, 500)
 
 
@@ -95,18 +98,25 @@ class PriorObjective:
         return {}
 
     @torch.no_grad()
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """PSNR (dB) of held-out photographs after one denoising step, and of the noisy input, per time-step."""
+    def validate(self, model: nn.Module, sheet: Sheet) -> dict[str, float]:
+        """PSNR (dB) of held-out photographs after one denoising step, and of the noisy input, per time-step.
+
+        On the sheet: photographs, then what is left of them after one denoising step at each time-step.
+        """
         x = (self._validation.float() / 127.5 - 1).to(self.config.loop.device)
         values = {}
+        shown = [self._validation[:SHOWN].float() / 255]
         for step in VALIDATION_TIMESTEPS:
             alpha_bar = self._alpha_bars[step]
             noise = fixed_noise(1, step, tuple(x.shape)).to(x.device)
             noisy = add_noise(x, noise, alpha_bar)
             parts = [model(part, torch.full((len(part),), step, device=x.device)).sample for part in noisy.split(32)]
             denoised = (noisy - (1 - alpha_bar).sqrt() * torch.cat(parts)) / alpha_bar.sqrt()
+            shown.append((denoised[:SHOWN].cpu() + 1) / 2)
             values[f"denoised_{step}"] = _psnr(denoised.clamp(-1, 1), x)
             values[f"noisy_{step}"] = _psnr((noisy / alpha_bar.sqrt()).clamp(-1, 1), x)
+        for row in zip(*shown, strict=True):
+            sheet.add(picture[None] for picture in row)
         return values
 
     def export(self, model: nn.Module, folder: Path) -> None:
@@ -120,8 +130,8 @@ def _psnr(a: Tensor, b: Tensor) -> float:
     return psnr(a, b, data_range=2.0).mean().item()
 
 
-def train_prior(config: PriorTrainingConfig) -> Path:
+def train_prior(config: PriorTrainingConfig, progress: Callable[[int], None] | None = None) -> Path:
     """Train a prior, or carry on a run that was cut off; return the prior folder."""
     accelerator = open_run(config)
     torch.manual_seed(config.loop.seed)
-    return train(PriorObjective(config), config.loop, accelerator)
+    return train(PriorObjective(config), config.loop, accelerator, progress)

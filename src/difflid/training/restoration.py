@@ -1,6 +1,6 @@
 """Training the dehazing network on photographs with synthetic haze, real pairs, or both; the prior stays frozen."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,11 +21,13 @@ from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig
+from difflid.training.journal import Sheet
 from difflid.training.loop import open_run, train
 from difflid.training.losses import LOSSES, picture_loss
 
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
 
+SHOWN = 3  # pictures of each kind on a sheet
 LARGEST_PSNR = 60.0  # dB; what an untouched picture counts in a mean
 
 
@@ -158,16 +160,19 @@ class RestorationObjective:
         """Count the damaged pairs that were left out since the command was given."""
         return {"skipped": self._skipped}
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs."""
+    def validate(self, model: nn.Module, sheet: Sheet) -> dict[str, float]:
+        """Mean PSNR (dB) on full pictures: synthetic haze, clear photographs against themselves, and pairs.
+
+        On the sheet: the first pictures of each, hazy, restored and clear.
+        """
         dehazer = self._dehazer(model)
         scores = {}
         if self._validation:
             clear = (_tensor(photo) for photo in self._validation)
-            scores["clear"] = self._mean_psnr(dehazer, ((picture, picture) for picture in clear))
-            scores["synthetic"] = self._mean_psnr(dehazer, self._synthetic())
+            scores["clear"] = self._mean_psnr(dehazer, ((picture, picture) for picture in clear), sheet)
+            scores["synthetic"] = self._mean_psnr(dehazer, self._synthetic(), sheet)
         for name, pairs in self._validation_pairs.items():
-            scores[name] = self._mean_psnr(dehazer, (load_pair(pair) for pair in pairs))
+            scores[name] = self._mean_psnr(dehazer, (load_pair(pair) for pair in pairs), sheet)
         return scores
 
     def export(self, model: nn.Module, folder: Path) -> None:
@@ -184,11 +189,13 @@ class RestorationObjective:
             hazy, clear, _ = hazy_version(photo, np.random.default_rng(index), clear_share=0.0)
             yield _batch_of_one(hazy), _batch_of_one(clear)
 
-    def _mean_psnr(self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-        scores = []
+    def _mean_psnr(self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]], sheet: Sheet) -> float:
+        scores: list[float] = []
         for hazy, clear in pairs:
-            hazy = hazy.to(self.config.loop.device)
-            restored = dehazer.restore(hazy, dehazer.encode(hazy)).clear.cpu()
+            seen = hazy.to(self.config.loop.device)
+            restored = dehazer.restore(seen, dehazer.encode(seen)).clear.cpu()
+            if len(scores) < SHOWN:
+                sheet.add((hazy, restored, clear))
             scores.append(min(LARGEST_PSNR, psnr((restored * 255).round() / 255, clear).item()))
         return float(np.mean(scores))
 
@@ -257,8 +264,8 @@ def _batch_of_one(picture: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)[None]
 
 
-def train_restoration(config: RestorationTrainingConfig) -> Path:
+def train_restoration(config: RestorationTrainingConfig, progress: Callable[[int], None] | None = None) -> Path:
     """Train a dehazing network, or carry on a run that was cut off; return the model folder."""
     accelerator = open_run(config)
     torch.manual_seed(config.loop.seed)
-    return train(RestorationObjective(config), config.loop, accelerator)
+    return train(RestorationObjective(config), config.loop, accelerator, progress)
