@@ -142,8 +142,9 @@ def test_clahe_changes_lightness_only_as_scikit_image_does() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 20)])
-def test_clahe_takes_any_size(size: tuple[int, int]) -> None:
-    restored = CLAHE.restore(torch.full((1, 3, *size), 0.5))
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_clahe_takes_any_size_and_black_and_white(size: tuple[int, int], level: float) -> None:
+    restored = CLAHE.restore(torch.full((1, 3, *size), level))
     assert restored.shape == (1, 3, *size)
     assert restored.isfinite().all()
 
@@ -409,6 +410,13 @@ def test_the_report_is_one_file_with_everything(pairs: Path, tmp_path: Path) -> 
     assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'src="([^"]*)"', page))
     assert not re.findall(r"<link|@import|url\((?!data:)", page)
     assert page.count("<tr><th scope") == 9 + 27
+    assert page.count('class="best"') == 4 + 3
+    assert page.count("PSNR less that of hazy, 95 %") == 2
+    assert page.count("<svg") == 6
+    assert page.count('class="view"') == 6 * 3 + 3
+    links = re.findall(r'href="#([^"]*)"', page)
+    assert links
+    assert all(f'id="{link}"' in page for link in links)
     assert "hills &amp; &lt;b&gt;" in page
     assert "c&lt;i&gt;" in page
     assert not re.findall(r"<b>\W*</|<script>x|c<i>", page)

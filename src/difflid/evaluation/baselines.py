@@ -48,7 +48,7 @@ def _clahe(hazy: Tensor) -> Tensor:
     except ImportError as error:
         raise MissingExtra("the baseline clahe", "clahe") from error
     lab = color.rgb2lab(image.to_pixels(hazy))
-    lab[..., 0] = 100 * exposure.equalize_adapthist(lab[..., 0] / 100)
+    lab[..., 0] = 100 * exposure.equalize_adapthist((lab[..., 0] / 100).clip(0, 1))  # white is 1 + 4e-8
     return image.to_tensor(color.lab2rgb(lab))
 
 

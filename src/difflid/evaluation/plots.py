@@ -4,13 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from difflid.evaluation.results import Results, Row, Summary, heading, shown
+from difflid.evaluation.results import Results, Row, heading, shown
 
-__all__ = ["COLOURS", "gain_plot", "legend", "mean_plot"]
+__all__ = ["colours", "gain_plot", "mean_plot"]
 
-COLOURS = 8  # classes on the page; further methods use them again
-WIDTH, LEFT, RIGHT = 720, 170, 64  # pixels: whole plot, names of the rows, values
-LINE, GAP, TOP = 20, 14, 8  # of a row, between groups, above
+COLOURS = 8  # classes on the page; c0, grey, is the hazy input's, the others are given in turn
+WIDTH, LEFT, RIGHT = 520, 145, 56  # pixels: whole plot, names of the methods, values
+LINE, TITLE, GAP, TOP = 20, 22, 12, 4  # of a row, above a group, between groups, above all
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Give each method a colour; the hazy input is grey."""
+    others = [name for name in names if name != "hazy"]
+    return {name: f"c{1 + others.index(name) % (COLOURS - 1)}" if name in others else "c0" for name in names}
 
 
 @dataclass(frozen=True)
@@ -32,75 +38,86 @@ class Axis:
         return [round(i * step, 6) for i in range(first, int(self.high // step) + 1)]
 
 
-def legend(names: Sequence[str]) -> str:
-    """List the methods with their colours."""
-    items = (f'<span class="key"><i class="c{i % COLOURS}"></i>{escape(name)}</span>' for i, name in enumerate(names))
-    return f'<p class="legend">{"".join(items)}</p>'
-
-
 def mean_plot(results: Results, score: str) -> str:
     """Draw a bar per method, grouped by set, for the sets that have this score."""
-    groups = [
-        (each.name, [results.summary(method.name, each.name) for method in results.methods]) for each in results.sets
-    ]
-    groups = [(name, summaries) for name, summaries in groups if score in summaries[0].scores]
+    names = [method.name for method in results.methods]
+    groups = {
+        each.name: {name: results.summary(name, each.name).scores[score] for name in names}
+        for each in results.sets
+        if score in results.scores_of(each.name)
+    }
     if not groups:
         return ""
-    axis = Axis(0, max(each.scores[score] for _, summaries in groups for each in summaries) * 1.02 or 1)
-    body, y = [], TOP
-    for name, summaries in groups:
-        body.append(_group_name(name, y + len(summaries) * LINE / 2))
-        body += [_bar(axis, i, each, score, y + i * LINE) for i, each in enumerate(summaries)]
-        y += len(summaries) * LINE + GAP
+    axis = Axis(0, max(value for means in groups.values() for value in means.values()) * 1.02 or 1)
+    colour = colours(names)
+    body, y = [], float(TOP)
+    for set_name, means in groups.items():
+        body.append(_title(set_name, y))
+        y += TITLE
+        for name, value in means.items():
+            body += [_name(name, y), _bar(axis, colour[name], value, shown(score, value), y)]
+            y += LINE
+        y += GAP
     return _svg(axis, body, y, f"mean {heading(score)}")
 
 
 def gain_plot(results: Results, score: str = "gain") -> str:
     """Draw a dot per picture and a line at the mean, one row per method and set, for the sets that have this score."""
-    colours = {each.name: i for i, each in enumerate(results.methods) if each.name != "hazy"}  # hazy gains nothing
-    groups = [(each.name, [(i, results.of(name, each.name)) for name, i in colours.items()]) for each in results.sets]
-    groups = [(name, found) for name, found in groups if found and score in found[0][1][0].scores]
-    if not groups:
+    names = [method.name for method in results.methods if method.name != "hazy"]  # hazy gains nothing
+    sets = [each.name for each in results.sets if score in results.scores_of(each.name)]
+    if not names or not sets:
         return ""
-    values = [row.scores[score] for _, found in groups for _, rows in found for row in rows]
+    values = [row.scores[score] for row in results.rows if score in row.scores]
     axis = Axis(min(-1.0, *values) - 0.5, max(1.0, *values) + 0.5)
-    body, y = [], TOP
-    for name, found in groups:
-        body.append(_group_name(name, y + len(found) * LINE / 2))
-        body += [_dots(axis, colour, rows, score, y + (i + 0.5) * LINE) for i, (colour, rows) in enumerate(found)]
-        y += len(found) * LINE + GAP
-    zero = f'<line class="zero" x1="{axis.at(0):.1f}" x2="{axis.at(0):.1f}" y1="{TOP}" y2="{y}"/>'
-    return _svg(axis, [zero, *body], y, "gain over the hazy input, dB PSNR, per picture")
+    colour = colours(names)
+    body, y = [], float(TOP)
+    for set_name in sets:
+        body.append(_title(set_name, y))
+        y += TITLE
+        for name in names:
+            body += [_name(name, y), _dots(axis, colour[name], results.of(name, set_name), score, y + LINE / 2)]
+            y += LINE
+        y += GAP
+    zero = f'<line class="zero" x1="{axis.at(0):.1f}" x2="{axis.at(0):.1f}" y1="{TOP + TITLE}" y2="{y:.0f}"/>'
+    return _svg(axis, [zero, *body], y, "gain over the hazy input, dB PSNR: pictures and their mean")
 
 
 def _svg(axis: Axis, body: Sequence[str], bottom: float, label: str) -> str:
     ticks = "".join(
-        f'<line class="grid" x1="{axis.at(t):.1f}" x2="{axis.at(t):.1f}" y1="{TOP}" y2="{bottom:.0f}"/>'
+        f'<line class="grid" x1="{axis.at(t):.1f}" x2="{axis.at(t):.1f}" y1="{TOP + TITLE}" y2="{bottom:.0f}"/>'
         f'<text class="tick" x="{axis.at(t):.1f}" y="{bottom + 14:.0f}">{t:g}</text>'
         for t in axis.ticks()
     )
     return (
-        f'<figure class="plot"><svg viewBox="0 0 {WIDTH} {bottom + 20:.0f}" role="img" aria-label="{escape(label)}">'
-        f"{ticks}{''.join(body)}</svg><figcaption>{escape(label)}</figcaption></figure>"
+        f'<figure class="plot"><figcaption>{escape(label)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {bottom + 20:.0f}" role="img" aria-label="{escape(label)}">'
+        f"{ticks}{''.join(body)}</svg></figure>"
     )
 
 
-def _group_name(name: str, y: float) -> str:
-    short = name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
-    return f'<text class="group" x="{LEFT - 12}" y="{y + 4:.0f}">{escape(short)}<title>{escape(name)}</title></text>'
+def _title(set_name: str, y: float) -> str:
+    return f'<text class="group" x="0" y="{y + 14:.0f}">{_short(set_name, 40)}</text>'
 
 
-def _bar(axis: Axis, index: int, each: Summary, score: str, y: float) -> str:
-    value = each.scores[score]
+def _name(method: str, y: float) -> str:
+    return f'<text class="name" x="{LEFT - 8}" y="{y + LINE / 2 + 4:.0f}">{_short(method, 20)}</text>'
+
+
+def _short(text: str, most: int) -> str:
+    if len(text) <= most:
+        return escape(text)
+    return f"{escape(text[: most // 2 - 1])}…{escape(text[-most // 2 :])}<title>{escape(text)}</title>"
+
+
+def _bar(axis: Axis, colour: str, value: float, text: str, y: float) -> str:
     start, end = axis.at(0), axis.at(value)
     return (
-        f'<rect class="c{index % COLOURS}" x="{start:.1f}" y="{y + 3:.0f}" width="{end - start:.1f}" '
-        f'height="{LINE - 6}" rx="2"><title>{escape(each.method)}</title></rect>'
-        f'<text class="value" x="{end + 6:.1f}" y="{y + LINE / 2 + 4:.0f}">{shown(score, value)}</text>'
+        f'<rect class="{colour}" x="{start:.1f}" y="{y + 3:.0f}" width="{max(0, end - start):.1f}" '
+        f'height="{LINE - 6}" rx="2"/><text class="value" x="{end + 6:.1f}" y="{y + LINE / 2 + 4:.0f}">{text}</text>'
     )
 
 
-def _dots(axis: Axis, index: int, rows: Sequence[Row], score: str, y: float) -> str:
+def _dots(axis: Axis, colour: str, rows: Sequence[Row], score: str, y: float) -> str:
     dots = "".join(
         f'<circle cx="{axis.at(row.scores[score]):.1f}" cy="{y + (i * 7 % 11 - 5) * 0.9:.1f}" r="3"><title>'
         f"{escape(row.method)}, {escape(row.picture)}: {row.scores[score]:+.2f}</title></circle>"
@@ -110,4 +127,4 @@ def _dots(axis: Axis, index: int, rows: Sequence[Row], score: str, y: float) -> 
     x, reach = axis.at(mean), LINE / 2 - 1
     mark = f'<line class="mean" x1="{x:.1f}" x2="{x:.1f}" y1="{y - reach:.1f}" y2="{y + reach:.1f}"/>'
     value = f'<text class="value" x="{WIDTH - RIGHT + 8}" y="{y + 4:.0f}">{mean:+.2f}</text>'
-    return f'<g class="dots c{index % COLOURS}">{dots}{mark}</g>{value}'
+    return f'<g class="dots {colour}">{dots}{mark}</g>{value}'

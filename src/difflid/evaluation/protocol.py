@@ -37,8 +37,8 @@ class Protocol:
         return asdict(self)
 
     def prepared(self, image: Tensor) -> Tensor:
-        """Reduce a hazy or clear picture (1, 3, H, W) to the longest side, if there is one."""
-        return image if self.longest_side is None else reduced(image, self.longest_side)
+        """Reduce a hazy or clear picture (1, 3, H, W) to the longest side, if there is one, in 8 bit as in a file."""
+        return image if self.longest_side is None else (reduced(image, self.longest_side) * 255).round() / 255
 
     def finished(self, restored: Tensor) -> Tensor:
         """Clamp to [0, 1] and round as the protocol says, (1, 3, H, W)."""

@@ -1,7 +1,7 @@
 """An evaluation as one HTML file that needs nothing else: tables, plots, and the best and worst pictures."""
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from difflid import image
 from difflid.evaluation.baselines import Method, as_picture
-from difflid.evaluation.plots import COLOURS, gain_plot, legend, mean_plot
-from difflid.evaluation.results import Results, Row, SetInfo, Summary, described, heading, shown, write_text
+from difflid.evaluation.plots import colours, gain_plot, mean_plot
+from difflid.evaluation.results import Difference, Results, Row, SetInfo, Summary, heading, shown, write_text
 from difflid.evaluation.run import EvaluationSet, load_case, restored
 from difflid.evaluation.scale import reduced
 
@@ -28,7 +28,9 @@ ENDS = {
     "hazy": ("least contrast gained", "most contrast gained"),
 }
 MARK = ' class="best"'
-BETTER: Mapping[str, Callable[[Iterable[float]], float]] = {"psnr": max, "ssim": max, "gain": max, "ciede2000": min}
+MINUS, UP, DOWN = "\u2212", "\u2191", "\u2193"
+HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "ms_ssim": True, "ciede2000": False, "gain": True}  # no others
+PLOTTED = ("psnr", "ssim", "ciede2000", "r", "fog_density")  # as means
 KIND_NOTES = {
     "pairs": "hazy and clear",
     "clear": "photographs without haze: how much is changed that should be left alone",
@@ -52,9 +54,10 @@ def write_report(results: Results, methods: Sequence[Method], sets: Sequence[Eva
     page = Template(files("difflid.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
     content = {
         "title": escape(f"Evaluation of {', '.join(names)}"),
+        "methods": _names(names),
         "subtitle": escape(_subtitle(results)),
         "summary": "".join(_summary_table(results, each) for each in results.sets),
-        "plots": legend(names) + mean_plot(results, "psnr") + gain_plot(results) + mean_plot(results, "e"),
+        "plots": gain_plot(results) + "".join(mean_plot(results, score) for score in PLOTTED),
         "cases": "".join(_case_html(case, results, methods) for case in cases),
         "rows": "".join(_rows_table(results, each) for each in results.sets),
         "protocol": _definitions(results),
@@ -62,9 +65,15 @@ def write_report(results: Results, methods: Sequence[Method], sets: Sequence[Eva
     write_text(path, page.substitute(content))
 
 
+def _names(names: Sequence[str]) -> str:
+    """Name the methods with their colours."""
+    colour = colours(names)
+    return "".join(f'<span class="key"><i class="{colour[name]}"></i>{escape(name)}</span>' for name in names)
+
+
 def _subtitle(results: Results) -> str:
-    pictures = sum(each.pictures for each in results.sets)
-    return f"{len(results.sets)} set(s), {pictures} pictures, protocol {results.protocol.name}"
+    pictures = [f"{each.name} ({each.pictures})" for each in results.sets]
+    return f"Pictures: {', '.join(pictures)}. Protocol: {results.protocol.name}."
 
 
 def _cases(results: Results, test_set: EvaluationSet) -> list[Shown]:
@@ -82,25 +91,48 @@ def _cases(results: Results, test_set: EvaluationSet) -> list[Shown]:
 
 def _summary_table(results: Results, info: SetInfo) -> str:
     summaries = [results.summary(method.name, info.name) for method in results.methods]
-    names = list(summaries[0].scores)
-    best = {name: BETTER[name](each.scores[name] for each in summaries) for name in names if name in BETTER}
-    heads = "".join(f"<th>{heading(name)}</th>" for name in names)
-    body = "".join(_summary_row(each, index, best) for index, each in enumerate(summaries))
-    notes = "".join(f"<li>{escape(described(each))}</li>" for each in results.differences if each.set == info.name)
+    names = results.scores_of(info.name)
+    best = {
+        name: (max if HIGHER_IS_BETTER[name] else min)(each.scores[name] for each in summaries)
+        for name in names
+        if name in HIGHER_IS_BETTER
+    }
+    against = {each.method: each for each in results.differences if each.set == info.name}
+    colour = colours([each.method for each in summaries])
+    heads = "".join(f"<th>{escape(_heading(name))}</th>" for name in names)
+    if against:
+        heads += f"<th>PSNR less that of {escape(results.methods[0].name)}, 95 %</th>"
+    body = "".join(
+        _summary_row(each, colour[each.method], best, _interval(against.get(each.method)) if against else "")
+        for each in summaries
+    )
     return (
         f"<h3>{escape(info.name)} <small>{info.pictures} pictures, {KIND_NOTES[info.kind]}</small></h3>"
         f'<div class="scroll"><table><thead><tr><th>method</th>{heads}<th>s/MP</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>" + (f'<ul class="notes">{notes}</ul>' if notes else "")
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def _summary_row(summary: Summary, index: int, best: Mapping[str, float]) -> str:
+def _heading(score: str) -> str:
+    if score not in HIGHER_IS_BETTER:
+        return heading(score)
+    return f"{heading(score)} {UP if HIGHER_IS_BETTER[score] else DOWN}"
+
+
+def _interval(difference: Difference | None) -> str:
+    if difference is None:
+        return "<td></td>"
+    text = f"{difference.mean:+.2f} <small>{difference.low:+.2f} to {difference.high:+.2f}</small>"
+    return f"<td>{text.replace('-', MINUS)}</td>"
+
+
+def _summary_row(summary: Summary, colour: str, best: Mapping[str, float], interval: str) -> str:
     cells = "".join(
         f"<td{MARK if best.get(name) == value else ''}>{shown(name, value)}</td>"
         for name, value in summary.scores.items()
     )
-    name = f'<th scope="row"><i class="c{index % COLOURS}"></i>{escape(summary.method)}</th>'
-    return f"<tr>{name}{cells}<td>{summary.seconds_per_megapixel:.2f}</td></tr>"
+    name = f'<th scope="row"><i class="{colour}"></i>{escape(summary.method)}</th>'
+    return f"<tr>{name}{cells}{interval}<td>{summary.seconds_per_megapixel:.2f}</td></tr>"
 
 
 def _rows_table(results: Results, info: SetInfo) -> str:
@@ -110,6 +142,7 @@ def _rows_table(results: Results, info: SetInfo) -> str:
     body = "".join(_row_html(row, names) for row in rows)
     return (
         f"<details><summary>{escape(info.name)} <small>{len(rows)} rows</small></summary>"
+        '<input class="filter" type="search" placeholder="only rows with ..." aria-label="only rows with this text">'
         f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></details>"
     )
@@ -131,31 +164,34 @@ def _case_html(case: Shown, results: Results, methods: Sequence[Method]) -> str:
     ratio = f"{hazy.shape[3]} / {hazy.shape[2]}"
     figures = [_figure(case, results, method, hazy) for method in methods if method.name != "hazy"]
     if case.test_set.kind == "pairs":
-        view = f'<div class="view"><img alt="clear" src="{_embedded(clear)}"></div>'
-        figures.append(f"<figure>{view}<figcaption><span><b>clear</b></span></figcaption></figure>")
+        figures.append(_compared("clear", clear, "<b>clear</b>"))
+    columns = 2 if len(figures) in (2, 4) else 3
     return (
-        f'<article class="case" style="--ratio:{ratio};--hazy:url({_embedded(hazy)})">'
+        f'<article class="case" style="--ratio:{ratio};--columns:{columns};--hazy:url({_embedded(hazy)})">'
         f"<h3>{escape(case.picture)} <small>{escape(case.test_set.name)}: {escape(case.why)}</small></h3>"
-        '<label class="cut">hazy<input type="range" min="0" max="100" value="50" aria-label="before and after">'
-        f'restored</label><div class="figures">{"".join(figures)}</div></article>'
+        '<div class="controls"><label class="cut">hazy<input type="range" min="0" max="100" value="50" '
+        'aria-label="before and after">restored</label>'
+        '<label><input class="large" type="checkbox"> large</label></div>'
+        f'<div class="figures">{"".join(figures)}</div></article>'
     )
 
 
 def _figure(case: Shown, results: Results, method: Method, hazy: Tensor) -> str:
     row = next(row for row in results.of(method.name, case.test_set.name) if row.picture == case.picture)
     score = ORDER[case.test_set.kind]
-    source = _embedded(restored(method, hazy, results.protocol))
-    veil = ""
+    unit = " dB" if score == "psnr" else ""
+    caption = f"<span><b>{escape(method.name)}</b><br>{heading(score)} {shown(score, row.scores[score])}{unit}</span>"
     if method.transmission:
         veiling = _embedded(method.transmission(hazy).cpu())
-        veil = f'<div class="view map"><img alt="transmission" src="{veiling}"></div>'
-    unit = " dB" if score == "psnr" else ""
+        caption += f'<span class="map"><span>transmission</span><img alt="transmission" src="{veiling}"></span>'
+    return _compared(method.name, restored(method, hazy, results.protocol), caption)
+
+
+def _compared(name: str, picture: Tensor, caption: str) -> str:
+    """Give a figure whose left part, up to the line, is the hazy picture of its case."""
     return (
-        f'<figure><div class="view slide"><img alt="{escape(method.name)}" src="{source}">'
-        '<div class="before"></div></div>'
-        f"<figcaption>{veil}<span><b>{escape(method.name)}</b><br>{heading(score)} "
-        f"{shown(score, row.scores[score])}{unit}{'<br>left: transmission' if veil else ''}</span>"
-        "</figcaption></figure>"
+        f'<figure><div class="view"><img alt="{escape(name)}" src="{_embedded(picture)}">'
+        f'<div class="before"></div></div><figcaption>{caption}</figcaption></figure>'
     )
 
 
