@@ -20,11 +20,13 @@ from difflid.errors import ConfigError, DataError
 from difflid.prior import LatentSpec
 from difflid.study import StudyConfig, sentences, study_prior
 from difflid.study.decoders import decode, train_decoder
-from difflid.study.findings import Estimate, PrincipalMap, Study, Timestep
+from difflid.study.estimates import Estimate
+from difflid.study.findings import Study, Timestep
+from difflid.study.maps import PrincipalMap, principal_map
 from difflid.study.plots import curves
 from difflid.study.probes import QUESTIONS, answers, latent_features, pixel_features, probe
-from difflid.study.run import principal_map
 from difflid.study.samples import VEILS, HazySamples, clear_guides, encode, hazy_samples, luma_quarters, veiled_guides
+from difflid.study.views import Views, compare_views
 
 
 def picture(index: int, size: tuple[int, int] = (20, 30)) -> Image.Image:
@@ -161,7 +163,7 @@ def stub(timestep: int, r2: float, random: float, spread: Sequence[float] = (0.0
     around = {question: [r2 + each for each in spread] for question in QUESTIONS}
     chance = {question: [random + each / 2 for each in spread] for question in QUESTIONS}
     nothing = Estimate(0, 0)
-    return Timestep(timestep, nothing, {}, {}, {}, around, chance, PrincipalMap((), (0, 0), (0, 0)))
+    return Timestep(timestep, Views(nothing, {}, {}, {}), around, chance, PrincipalMap((), (0, 0), (0, 0)))
 
 
 def found_study(*timesteps: Timestep, pixels: float) -> Study:
@@ -195,6 +197,18 @@ def test_an_estimate_has_the_error_of_a_mean() -> None:
     assert (found.mean, found.error) == (2.0, pytest.approx(1 / math.sqrt(3)))
 
 
+def test_views_measure_what_is_drawn() -> None:
+    clear = torch.rand(2, 3, 16, 16) / 2
+    inputs = torch.stack([clear, clear + 0.1, clear + 0.2, clear + 0.4])
+    blind = compare_views(clear.expand_as(inputs), inputs)
+    assert blind.l1.mean == 0
+    assert {each.mean for each in blind.haze_difference.values()} == {0}
+    assert blind.ssim["r(dense), clear"].mean == pytest.approx(1)
+    sees = compare_views(torch.stack([clear, clear + 0.1, clear + 0.1, clear + 0.1]), inputs)
+    assert [each.mean for each in sees.haze_difference.values()] == pytest.approx([1, 0.5, 0.25], abs=1e-4)
+    assert sees.psnr["r(medium), hazy"].mean == pytest.approx(20, abs=1e-3)
+
+
 def test_curves_of_equal_values_and_one_timestep_can_be_drawn() -> None:
     assert "nan" not in curves("flat", [100], {"a": [Estimate(0.5, 0.0)]})
 
@@ -225,8 +239,8 @@ def test_the_verb_writes_all_numbers_and_a_page(folder: Path, prior: Path, tmp_p
     assert (data["train_photos"], data["validation_photos"]) == (6, 12)
     assert [each["timestep"] for each in data["timesteps"]] == [0, 500]
     for each in data["timesteps"]:
-        assert set(each["haze_difference"]) == set(VEILS)
-        assert set(each["ssim"]) == set(each["psnr"])
+        assert set(each["views"]["haze_difference"]) == set(VEILS)
+        assert set(each["views"]["ssim"]) == set(each["views"]["psnr"])
         assert {len(folds) for kind in ("latents", "random_weights") for folds in each[kind].values()} == {5}
         assert len(each["principal"]["points"]) == len(data["mean_transmission"]) == 24
     assert data["recommended"]["t1"]["timestep"] in (0, 500)
@@ -269,7 +283,7 @@ def test_any_prior_can_be_studied(folder: Path) -> None:
     assert study.timesteps[0].random_weights is None
     assert {each.against for each in study.comparisons()} == {"pixel statistics"}
     assert (study.content.timestep, study.content.rivals) == (0, (1,))  # the same latents, the smaller time-step
-    assert pictures.decoded.shape == (2, 3, 4, 3, 16, 16)
+    assert pictures.drawn.shape == (2, 3, 4, 3, 16, 16)
     assert study.validation_photos == 10
 
 
@@ -278,8 +292,9 @@ def test_too_few_photographs_and_odd_timesteps_are_errors(tmp_path: Path, folder
         picture(index).save(tmp_path / f"{index}.png")
     with pytest.raises(DataError, match="at least 10 photographs in the held-out part"):
         study_prior(tiny_prior(), tmp_path)
-    with pytest.raises(ConfigError, match="1000"):
-        study_prior(tiny_prior(), folder, config=StudyConfig(timesteps=(0, 1000)))
+    for timesteps in ((), (0, 1000), (100, 0), (-1, 0)):
+        with pytest.raises(ConfigError, match="ascending time-steps from 0 to 999"):
+            study_prior(tiny_prior(), folder, config=StudyConfig(timesteps=timesteps))
     result = CliRunner().invoke(main, ["study", "x", "--photos", ".", "--report", "out", "--timesteps", "0,many"])
     assert result.exit_code == 2
     assert "'0,many'" in result.output

@@ -45,11 +45,11 @@ class Decoder(nn.Module):
             layers += [nn.Upsample(size, mode="bilinear"), nn.Conv2d(width, narrower, 3, padding=1), nn.SiLU()]
             width = narrower
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
-        self.layers.to(memory_format=torch.channels_last)  # a third less time on a processor
 
     def forward(self, latents: Tensor) -> Tensor:
         """Draw the pictures; latents of any floating type."""
-        return self.layers((latents.float() - self.mean) / self.spread)
+        x = (latents.float() - self.mean) / self.spread
+        return self.layers(x.contiguous(memory_format=torch.channels_last))  # a third less time on a processor
 
 
 class TrainedDecoder(NamedTuple):

@@ -1,21 +1,21 @@
-"""What a study found: estimates with their errors, the time-steps they speak for, and how far that goes."""
+"""What a study found: every time-step, the two it recommends, and what the latents are worth beside other features."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
-
-from torch import Tensor
+from typing import Any
 
 from difflid.evaluation.results import write_text
 from difflid.prior import LatentSpec
+from difflid.study.estimates import Estimate
+from difflid.study.maps import PrincipalMap
 from difflid.study.probes import QUESTIONS, Question
+from difflid.study.views import Views
 
-__all__ = ["Choice", "Comparison", "Estimate", "Pictures", "PrincipalMap", "Study", "StudyConfig", "Timestep"]
+__all__ = ["Choice", "Comparison", "Study", "StudyConfig", "Timestep"]
 
-BEYOND = 2.776  # standard errors: the 95 % interval of the mean of five folds (Student, 4 degrees of freedom)
 Scores = Mapping[Question, Sequence[float]]  # R^2 of each fold
 
 
@@ -32,52 +32,14 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean and its standard error."""
-
-    mean: float
-    error: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
-        """Average independent values, at least two."""
-        mean = math.fsum(values) / len(values)
-        variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-        return cls(mean, math.sqrt(variance / len(values)))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.error:.3f}"
-
-
-@dataclass(frozen=True)
-class PrincipalMap:
-    """The first two principal components of the pooled latents of the hazy pictures."""
-
-    points: tuple[tuple[float, float], ...]  # of each picture, in standard deviations
-    explained: tuple[float, float]  # share of the variance
-    correlation: tuple[float, float]  # with the mean transmission
-
-
-@dataclass(frozen=True)
 class Timestep:
     """What the latents of one time-step tell."""
 
     timestep: int
-    decoder_l1: Estimate  # of held-out clear photographs
-    psnr: Mapping[str, Estimate]  # in dB, keys as those of ssim
-    ssim: Mapping[str, Estimate]  # "r(clear), clear", "r(thin), clear", "r(thin), hazy" and so for each veil
-    haze_difference: Mapping[str, Estimate]  # |r(hazy) - r(clear)| / |hazy - clear| in L1, for each veil
+    views: Views
     latents: Scores
     random_weights: Scores | None  # None: the prior cannot be built anew
     principal: PrincipalMap
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Some held-out photographs, clear and under each veil, and what the decoders drew of them."""
-
-    inputs: Tensor  # (P, 1 + veils, 3, S, S)
-    decoded: Tensor  # (time-steps, P, 1 + veils, 3, S, S)
 
 
 @dataclass(frozen=True)
@@ -102,7 +64,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Say whether the latents are ahead or behind by more than chance."""
-        if not _is_beyond(self.difference):
+        if not self.difference.is_beyond_chance:
             return "level"
         return "ahead" if self.difference.mean > 0 else "behind"
 
@@ -124,7 +86,11 @@ class Study:
         best = max(self.timesteps, key=lambda each: (math.fsum(each.latents[question]), -each.timestep))
         mine = best.latents[question]
         others = [each for each in self.timesteps if each is not best]
-        rivals = [each.timestep for each in others if not _is_beyond(_difference(mine, each.latents[question]))]
+        rivals = [
+            each.timestep
+            for each in others
+            if not Estimate.of_difference(mine, each.latents[question]).is_beyond_chance
+        ]
         return Choice(question, best.timestep, Estimate.of(mine), tuple(rivals))
 
     @property
@@ -146,7 +112,7 @@ class Study:
         best = next(each for each in self.timesteps if each.timestep == timestep)
         others = {"random weights": best.random_weights, "pixel statistics": self.pixel_statistics}
         return [
-            Comparison(question, timestep, name, _difference(best.latents[question], scores[question]))
+            Comparison(question, timestep, name, Estimate.of_difference(best.latents[question], scores[question]))
             for name, scores in others.items()
             if scores
         ]
@@ -161,11 +127,3 @@ class Study:
         """Write study.json, with what is to be said ``about`` the prior and the software."""
         text = json.dumps({**about, **self.to_dict()}, indent=1, allow_nan=False)
         write_text(folder / "study.json", text + "\n")
-
-
-def _difference(one: Sequence[float], other: Sequence[float]) -> Estimate:
-    return Estimate.of([a - b for a, b in zip(one, other, strict=True)])
-
-
-def _is_beyond(difference: Estimate) -> bool:
-    return abs(difference.mean) > BEYOND * difference.error

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from difflid.evaluation.plots import COLOURS, legend
-from difflid.study.findings import Estimate, PrincipalMap
+from difflid.study.estimates import Estimate
+from difflid.study.maps import PrincipalMap
 
 __all__ = ["curves", "haze_legend", "principal_plot"]
 
@@ -38,7 +39,7 @@ def curves(label: str, timesteps: Sequence[int], found: Mapping[str, Sequence[Es
     high = max(each.mean + each.error for points in found.values() for each in points)
     margin = (high - low) * 0.06 or 0.01
     edge = max(timesteps[-1] - timesteps[0], 1) * 0.04
-    frame = Frame((min(timesteps) - edge, max(timesteps) + edge), (low - margin, high + margin))
+    frame = Frame((timesteps[0] - edge, timesteps[-1] + edge), (low - margin, high + margin))
     body = [_grid(frame, timesteps)]
     body += [_curve(frame, index, timesteps, points) for index, points in enumerate(found.values())]
     return (
@@ -67,7 +68,7 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def _curve(frame: Frame, index: int, timesteps: Sequence[int], points: Sequence[Estimate]) -> str:
-    places = [(frame.x(t), each) for t, each in sorted(zip(timesteps, points, strict=True), key=lambda p: p[0])]
+    places = [(frame.x(t), each) for t, each in zip(timesteps, points, strict=True)]
     line = " ".join(f"{x:.1f},{frame.y(each.mean):.1f}" for x, each in places)
     marks = "".join(
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{frame.y(each.mean - each.error):.1f}" '

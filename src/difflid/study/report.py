@@ -13,10 +13,12 @@ from torch import Tensor
 from difflid import image
 from difflid.evaluation.baselines import as_picture
 from difflid.evaluation.results import write_text
-from difflid.study.findings import Choice, Estimate, Pictures, Study
+from difflid.study.estimates import Estimate
+from difflid.study.findings import Choice, Study
 from difflid.study.plots import curves, haze_legend, principal_plot
 from difflid.study.probes import QUESTIONS, Question
 from difflid.study.samples import VEILS
+from difflid.study.views import Pictures
 
 __all__ = ["sentences", "write_report"]
 
@@ -92,7 +94,7 @@ def _picture_table(study: Study, pictures: Pictures, index: int) -> str:
     for row, name in enumerate(names):
         cells = _cell(pictures.inputs[index, row], name)
         for column, each in enumerate(study.timesteps):
-            cells += _cell(pictures.decoded[column, index, row], f"{name}, decoded at {each.timestep}")
+            cells += _cell(pictures.drawn[column, index, row], f"{name}, decoded at {each.timestep}")
         rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return (
         f'<div class="scroll"><table class="pictures"><thead><tr><th></th><th>input</th>{heads}</tr></thead>'
@@ -112,12 +114,12 @@ def _similarity_plot(study: Study) -> str:
         "r(hazy) and the clear picture": f"r({SHOWN_VEIL}), clear",
         "r(hazy) and the hazy picture": f"r({SHOWN_VEIL}), hazy",
     }
-    found = {name: [each.ssim[key] for each in study.timesteps] for name, key in names.items()}
+    found = {name: [each.views.ssim[key] for each in study.timesteps] for name, key in names.items()}
     return curves(f"similarity (SSIM) over time-steps, {SHOWN_VEIL} haze", study.config.timesteps, found)
 
 
 def _haze_plot(study: Study) -> str:
-    found = {f"{veil} haze": [each.haze_difference[veil] for each in study.timesteps] for veil in VEILS}
+    found = {f"{veil} haze": [each.views.haze_difference[veil] for each in study.timesteps] for veil in VEILS}
     return curves(
         "haze difference |r(hazy) - r(clear)| / |hazy - clear| over time-steps", study.config.timesteps, found
     )

@@ -16,18 +16,19 @@ from torch import Tensor
 from difflid.data.dataset import load_photos
 from difflid.data.photos import load_squares, photo_files, split_photos
 from difflid.errors import ConfigError, DataError
-from difflid.metrics import psnr, ssim
 from difflid.prior import Prior, UNetPrior
 from difflid.prior.latents import TIMESTEPS
-from difflid.study.decoders import Decoder, decode, train_decoder
-from difflid.study.findings import Estimate, Pictures, PrincipalMap, Study, StudyConfig, Timestep
-from difflid.study.probes import answers, latent_features, pixel_features
+from difflid.study.decoders import Decoder, train_decoder
+from difflid.study.estimates import Estimate
+from difflid.study.findings import Scores, Study, StudyConfig, Timestep
+from difflid.study.maps import principal_map
+from difflid.study.probes import Features, answers, latent_features, pixel_features
 from difflid.study.samples import VEILS, HazySamples, clear_guides, encode, hazy_samples, veiled_guides
+from difflid.study.views import Pictures, compare_views, draw, shown
 
-__all__ = ["about", "principal_map", "study_prior"]
+__all__ = ["about", "study_prior"]
 
 LEAST_VALIDATION = 10  # held-out photographs: two in each fold
-SHOWN = 3  # photographs in the report
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def study_prior(
         config: what is looked at.
 
     Raises:
-        ConfigError: the time-steps are none.
+        ConfigError: the time-steps are not ascending integers from 0 to 999.
         DataError: there are too few photographs, or one cannot be read.
     """
     config = config or StudyConfig()
@@ -61,15 +62,11 @@ def study_prior(
     material = _material(prior, photos, depth, config)
     random_prior = _with_random_weights(prior, config.seed)
     pixels = answers(material.samples, pixel_features(material.samples.guides, prior.spec.grid), seed=config.seed)
-    timesteps, decoded = [], []
-    for timestep in config.timesteps:
-        found, drawn = _look(prior, random_prior, timestep, material, config)
-        timesteps.append(found)
-        decoded.append(drawn)
+    looks = [_look(prior, random_prior, timestep, material, config) for timestep in config.timesteps]
     means = tuple(round(value, 4) for value in material.samples.transmission.mean(dim=(1, 2)).tolist())
     counts = len(material.train), material.held_out.shape[1]
-    study = Study(prior.spec, config, *counts, pixels, tuple(timesteps), means)
-    return study, Pictures(_shown(material.held_out), torch.stack(decoded))
+    study = Study(prior.spec, config, *counts, pixels, tuple(found for found, _ in looks), means)
+    return study, Pictures(shown(material.held_out), torch.stack([drawn for _, drawn in looks]))
 
 
 def about(folder: Path, name: str) -> dict[str, Any]:
@@ -81,8 +78,9 @@ def about(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _check_timesteps(timesteps: Sequence[int]) -> None:
-    if not timesteps or len(set(timesteps)) < len(timesteps) or not all(0 <= each < TIMESTEPS for each in timesteps):
-        raise ConfigError(f"expected different time-steps from 0 to {TIMESTEPS - 1}, got {list(timesteps)}")
+    ascending = list(timesteps) == sorted(set(timesteps))
+    if not timesteps or not ascending or timesteps[0] < 0 or timesteps[-1] >= TIMESTEPS:
+        raise ConfigError(f"expected ascending time-steps from 0 to {TIMESTEPS - 1}, got {list(timesteps)}")
 
 
 def _material(prior: Prior, photos: Path, depth: Path | None, config: StudyConfig) -> Material:
@@ -117,29 +115,20 @@ def _with_random_weights(prior: Prior, seed: int) -> UNetPrior | None:
 def _look(
     prior: Prior, random_prior: Prior | None, timestep: int, material: Material, config: StudyConfig
 ) -> tuple[Timestep, Tensor]:
-    """Study one time-step; also give the pictures drawn of the photographs shown."""
+    """Study one time-step; also give the pictures that are shown of it."""
     decoder = _decoder(prior, timestep, material.train, config)
-    decoded = torch.stack([decode(decoder, encode(prior, guides, timestep)) for guides in material.held_out])
-    clear = material.held_out[0]
-    pooled = latent_features(encode(prior, material.samples.guides, timestep))
-    scores = answers(material.samples, pooled, seed=config.seed)
-    random_scores = None
-    if random_prior:
-        features = latent_features(encode(random_prior, material.samples.guides, timestep))
-        random_scores = answers(material.samples, features, seed=config.seed)
+    drawn = draw(decoder, prior, material.held_out, timestep)
+    features, scores = _probed(prior, timestep, material.samples, config.seed)
     found = Timestep(
         timestep,
-        _estimate(_l1(decoded[0], clear)),
-        {name: _estimate(psnr(*pair)) for name, pair in _compared(decoded, material.held_out).items()},
-        {name: _estimate(ssim(*pair)) for name, pair in _compared(decoded, material.held_out).items()},
-        _haze_difference(decoded, material.held_out),
+        compare_views(drawn, material.held_out),
         scores,
-        random_scores,
-        principal_map(pooled.picture, material.samples.transmission.mean(dim=(1, 2))),
+        _probed(random_prior, timestep, material.samples, config.seed)[1] if random_prior else None,
+        principal_map(features.picture, material.samples.transmission.mean(dim=(1, 2))),
     )
     told = ", ".join(f"{question} {Estimate.of(folds)}" for question, folds in scores.items())
-    _log.info("time-step %d: held-out L1 %s; R^2 of %s", timestep, found.decoder_l1, told)
-    return found, _shown(decoded)
+    _log.info("time-step %d: held-out L1 %s; R^2 of %s", timestep, found.views.l1, told)
+    return found, shown(drawn)
 
 
 def _decoder(prior: Prior, timestep: int, pictures: Tensor, config: StudyConfig) -> Decoder:
@@ -148,48 +137,6 @@ def _decoder(prior: Prior, timestep: int, pictures: Tensor, config: StudyConfig)
     return train_decoder(latents, pictures, prior.spec, steps=config.steps, seed=config.seed).decoder
 
 
-def _compared(decoded: Tensor, inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pair what was drawn with what it may resemble."""
-    pairs = {"r(clear), clear": (decoded[0], inputs[0])}
-    for index, veil in enumerate(VEILS, 1):
-        pairs[f"r({veil}), clear"] = (decoded[index], inputs[0])
-        pairs[f"r({veil}), hazy"] = (decoded[index], inputs[index])
-    return pairs
-
-
-def _haze_difference(decoded: Tensor, inputs: Tensor) -> dict[str, Estimate]:
-    """Give the haze that is seen in the pictures drawn, as a share of the haze that is there."""
-    return {
-        veil: _estimate(_l1(decoded[index], decoded[0]) / _l1(inputs[index], inputs[0]).clamp(min=1e-6))
-        for index, veil in enumerate(VEILS, 1)
-    }
-
-
-def _l1(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().mean(dim=(1, 2, 3))
-
-
-def _estimate(values: Tensor) -> Estimate:
-    return Estimate.of(values.tolist())
-
-
-def _shown(pictures: Tensor) -> Tensor:
-    """Choose photographs from all over the folder: ``(1 + veils, N, ...)`` to ``(P, 1 + veils, ...)``."""
-    count = pictures.shape[1]
-    return pictures[:, [count * (2 * i + 1) // (2 * SHOWN) for i in range(SHOWN)]].transpose(0, 1)
-
-
-def principal_map(features: Tensor, transmission: Tensor) -> PrincipalMap:
-    """Project standardised features ``(N, D)`` on their first two principal components.
-
-    The sign of a component is such that it falls with the transmission: haze lies to the right and up.
-    """
-    spread, mean = torch.std_mean(features, dim=0, correction=0)
-    left, values, _ = torch.linalg.svd((features - mean) / (spread + 1e-8), full_matrices=False)
-    points = left[:, :2] / left[:, :2].std(dim=0, correction=0)
-    centred = transmission.double() - transmission.double().mean()
-    correlation = (points * centred[:, None]).mean(dim=0) / centred.std(correction=0)
-    points = points * torch.where(correlation > 0, -1, 1)
-    shares = values.square() / values.square().sum()
-    rounded = tuple((round(x, 3), round(y, 3)) for x, y in points.tolist())
-    return PrincipalMap(rounded, tuple(shares[:2].tolist()), tuple((-correlation.abs()).tolist()))
+def _probed(prior: Prior, timestep: int, samples: HazySamples, seed: int) -> tuple[Features, Scores]:
+    features = latent_features(encode(prior, samples.guides, timestep))
+    return features, answers(samples, features, seed=seed)
