@@ -108,7 +108,7 @@ def test_a_bar_on_a_terminal_only(monkeypatch, terminal):
     monkeypatch.setattr(file, "isatty", lambda: terminal)
     with Reports(2, file=file) as reports:
         reports.tell([FileReport("a.png", (3, 2), 0.5, 1.0)])
-    assert ("0/2 |" in file.getvalue()) == terminal
+    assert ("0/2 pictures |" in file.getvalue()) == terminal
     assert ("left" in file.getvalue()) == terminal
 
 

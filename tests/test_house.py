@@ -52,6 +52,7 @@ def test_the_public_names() -> None:
         "ModelError",
         "Restoration",
         "TrainingError",
+        "VideoError",
         "__version__",
     }
     assert all(hasattr(difflid, name) for name in difflid.__all__)

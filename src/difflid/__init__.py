@@ -17,6 +17,7 @@ from difflid.errors import (
     MissingExtra,
     ModelError,
     TrainingError,
+    VideoError,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "ModelError",
     "Restoration",
     "TrainingError",
+    "VideoError",
     "__version__",
 ]
 

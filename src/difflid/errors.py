@@ -1,6 +1,15 @@
 """Everything difflid raises on purpose. Each message says what was expected, what came and what to do."""
 
-__all__ = ["ConfigError", "DataError", "DifflidError", "ImageError", "MissingExtra", "ModelError", "TrainingError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DifflidError",
+    "ImageError",
+    "MissingExtra",
+    "ModelError",
+    "TrainingError",
+    "VideoError",
+]
 
 
 class DifflidError(Exception):
@@ -9,6 +18,10 @@ class DifflidError(Exception):
 
 class ImageError(DifflidError):
     """A picture cannot be read, decoded or written."""
+
+
+class VideoError(DifflidError):
+    """A video cannot be read, dehazed or written."""
 
 
 class ModelError(DifflidError):

@@ -1,4 +1,4 @@
-"""``difflid dehaze``: pictures in, pictures out."""
+"""``difflid dehaze``: pictures in, pictures out; video too."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ _STREAM = Path("-")
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="A file for one picture, else a folder. Without it: STEM.dehazed.SUFFIX beside the picture, FOLDER-dehazed.",
+    help="A file for one picture or video, else a folder. Without it: STEM.dehazed.SUFFIX beside it, FOLDER-dehazed.",
 )
 @click.option("--model", metavar="NAME_OR_FOLDER", help="A model at hand, or a model folder.")
 @click.option(
@@ -55,6 +55,16 @@ _STREAM = Path("-")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads to use.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out what has its result already.")
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of video: how long what was seen counts; 0: every frame for itself.",
+)
+@click.option("--codec", help="Of video: h264, hevc, av1, vp9 or an encoder of FFmpeg.  [default: by suffix and depth]")
+@click.option("--crf", type=click.IntRange(0, 63), help="Of video: quality as the codec counts it; lower is better.")
 def dehaze(
     inputs: tuple[Path, ...],
     output: Path | None,
@@ -71,8 +81,11 @@ def dehaze(
     recursive: bool,
     overwrite: bool,
     skip_existing: bool,
+    smoothing: float,
+    codec: str | None,
+    crf: int | None,
 ) -> None:
-    """Remove the haze from pictures, from all pictures in a folder, or from those a quoted pattern matches.
+    """Remove the haze from pictures and videos, from all pictures in a folder, or from those a quoted pattern matches.
 
     `-` as the only INPUT reads a picture from the standard input, `-o -` writes it to the standard output.
     """
@@ -82,7 +95,16 @@ def dehaze(
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
     writing = Writing(quality=quality, subsampling=subsampling, metadata=not strip)
-    settings = Settings(strength=strength, tile=tile, detail=detail, maps=maps, writing=writing)
+    settings = Settings(
+        strength=strength,
+        tile=tile,
+        detail=detail,
+        maps=maps,
+        writing=writing,
+        smoothing=smoothing,
+        codec=codec,
+        crf=crf,
+    )
     if _STREAM in (*inputs, output):
         source, target = _streams(inputs, output, maps, overwrite)
         click.echo(line(dehaze_file(_load(model, device, threads), source, target, settings)), err=True)
@@ -91,7 +113,8 @@ def dehaze(
     missing = [job for job in jobs if not (skip_existing and is_done(job, maps=maps))]
     with Reports(len(missing), skipped=len(jobs) - len(missing)) as reports:
         if missing:
-            reports.tell(dehaze_files(_load(model, device, threads), missing, settings))
+            dehazer = _load(model, device, threads)
+            reports.tell(dehaze_files(dehazer, missing, settings, progress=reports.count_frames))
     click.get_current_context().exit(1 if reports.failed else 0)
 
 

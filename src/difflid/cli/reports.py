@@ -1,4 +1,4 @@
-"""What is said of pictures on their way: a line each, a bar on a terminal, and a summary."""
+"""What is said of pictures and videos on their way: a line each, bars on a terminal, and a summary."""
 
 import time
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["Reports", "line"]
 
 _HAZE = ((0.15, "light haze"), (0.4, "haze"), (1.0, "dense haze"))  # haze score up to which a word holds
-_BAR = "{n_fmt}/{total_fmt} |{bar:30}| {remaining} left"
+_BAR = "{n_fmt}/{total_fmt} {unit} |{bar:30}| {remaining} left"
 
 
 class Reports:
-    """Say one line per picture and, of several, a summary that lists what failed.
+    """Say one line per picture or video and, of several, a summary that lists what failed.
 
     Lines go to the standard output, all else to the standard error; the bar to ``file``, if that is a terminal.
     """
@@ -28,23 +28,35 @@ class Reports:
         self._done, self._file = 0, file
 
     def __enter__(self) -> Self:
-        from tqdm import tqdm
-
         self._start = time.perf_counter()
-        hidden = True if self._count < 2 else None  # None: where there is no terminal
-        self._bar = tqdm(total=self._count, disable=hidden, leave=False, file=self._file, bar_format=_BAR)
+        self._bar = self._show_bar("pictures", self._count, hidden=self._count < 2)
+        self._frames = self._show_bar("frames", None, hidden=True)
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._frames.close()
         self._bar.close()
         if self._count + self._skipped > 1:
             self._summarise()
 
+    def _show_bar(self, unit: str, total: int | None, *, hidden: bool = False) -> Any:
+        from tqdm import tqdm
+
+        disable = hidden or None  # None: where there is no terminal
+        return tqdm(total=total, unit=unit, disable=disable, leave=False, file=self._file, bar_format=_BAR)
+
+    def count_frames(self, done: int, expected: int | None) -> None:
+        """Show how far a video is."""
+        if done == 1:
+            self._frames = self._show_bar("frames", expected)
+        self._frames.update()
+
     def tell(self, results: "Iterable[FileReport | FileFailure]") -> None:
-        """Say what became of each picture, as soon as it is known."""
+        """Say what became of each, as soon as it is known."""
         from difflid.inference import FileFailure
 
         for result in results:
+            self._frames.close()
             if isinstance(result, FileFailure):
                 self.failed.append(_reason(result))
                 self._say(f"difflid: error: {self.failed[-1]}", err=True)
@@ -66,9 +78,12 @@ class Reports:
 
 
 def line(report: "FileReport") -> str:
-    """Say what was done with a picture."""
+    """Say what was done with a picture or video."""
     width, height = report.size
-    return f"{report.name}  {width}x{height}  {_haze(report.haze_score)}  {report.seconds:.1f} s"
+    length, pace = "", ""
+    if report.frames > 1:
+        length, pace = f"  {report.frames} frames", f" ({report.seconds / report.frames:.2f} s per frame)"
+    return f"{report.name}  {width}x{height}{length}  {_haze(report.haze_score)}  {report.seconds:.1f} s{pace}"
 
 
 def _haze(score: float) -> str:

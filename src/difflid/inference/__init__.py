@@ -1,15 +1,19 @@
 """Pictures, folders and video through a dehazer."""
 
-from difflid.inference.files import FileFailure, FileReport, Settings, dehaze_file, dehaze_files
+from difflid.inference.files import dehaze_file, dehaze_files
 from difflid.inference.plan import Job, is_done, plan_outputs
+from difflid.inference.settings import FileFailure, FileReport, Settings
+from difflid.inference.steady import Steady, dehaze_frames
 
 __all__ = [
     "FileFailure",
     "FileReport",
     "Job",
     "Settings",
+    "Steady",
     "dehaze_file",
     "dehaze_files",
+    "dehaze_frames",
     "is_done",
     "plan_outputs",
 ]

@@ -4,54 +4,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from threading import Condition
 from typing import BinaryIO
 
 from difflid import image
-from difflid.dehazer import Dehazed, Dehazer, Detail
+from difflid.dehazer import Dehazed, Dehazer
 from difflid.errors import DifflidError, ImageError
-from difflid.inference.plan import Job, map_paths
+from difflid.inference.plan import Job, is_video, map_paths
+from difflid.inference.settings import UNCHANGED, FileFailure, FileReport, Progress, Settings
 
-__all__ = ["FileFailure", "FileReport", "Settings", "dehaze_file", "dehaze_files"]
+__all__ = ["dehaze_file", "dehaze_files"]
 
 WRITERS = 4  # threads that encode, which takes longer than to decode
 MOST_PIXELS = 24_000_000  # in memory before another picture is decoded: at about 30 bytes each, 700 MB
 
-UNCHANGED = image.Writing()  # encoded as the source was
-
 _FAILURES = (DifflidError, MemoryError, RuntimeError)  # of one picture, which do not stop the others
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a picture is dehazed."""
-
-    strength: float = 1.0  # see `Dehazer.restore`
-    tile: int | None = None  # see `Dehazer.restore`
-    detail: Detail = "auto"  # see `Dehazer.dehaze`
-    maps: bool = False  # write the maps as STEM.NAME.png beside a target file, 8 bit: transmission, depth, airlight
-    writing: image.Writing = UNCHANGED  # how the result is encoded
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What was done with one picture."""
-
-    name: str
-    size: tuple[int, int]  # width and height
-    haze_score: float  # share of veil in [0, 1]
-    seconds: float  # of work on this picture, though others are worked at meanwhile
-
-
-@dataclass(frozen=True)
-class FileFailure:
-    """A picture that could not be dehazed."""
-
-    name: str
-    error: Exception
 
 
 def dehaze_file(
@@ -78,14 +48,31 @@ def dehaze_file(
 
 
 def dehaze_files(
-    dehazer: Dehazer, jobs: Iterable[Job], settings: Settings | None = None
+    dehazer: Dehazer, jobs: Iterable[Job], settings: Settings | None = None, *, progress: Progress | None = None
 ) -> Iterator[FileReport | FileFailure]:
-    """Dehaze pictures; a bad one, or one too large for the memory, does not stop the others.
+    """Dehaze pictures and videos; a bad one, or one too large for the memory, does not stop the others.
 
-    Results, and the order of the reports, are those of one picture after the other. The pictures in memory are one
-    of any size and `MOST_PIXELS` more.
+    Results, and the order of the reports, are those of one after the other. The pictures in memory are one of any size
+    and `MOST_PIXELS` more. ``progress`` is called after each frame of a video with the number of frames that are done
+    and that are expected, where the file tells.
     """
-    return _Pipeline(dehazer, settings or Settings()).run(jobs)
+    settings = settings or Settings()
+    for are_videos, group in groupby(jobs, lambda job: is_video(job.source)):
+        if are_videos:
+            yield from (_dehaze_video(dehazer, job, settings, progress) for job in group)
+        else:
+            yield from _Pipeline(dehazer, settings).run(group)
+
+
+def _dehaze_video(
+    dehazer: Dehazer, job: Job, settings: Settings, progress: Progress | None
+) -> FileReport | FileFailure:
+    try:
+        from difflid.inference.video import dehaze_video
+
+        return dehaze_video(dehazer, job.source, job.target, settings, progress=progress)
+    except _FAILURES as error:
+        return FileFailure(str(job.source), error)
 
 
 class _Task:

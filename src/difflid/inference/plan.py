@@ -10,12 +10,27 @@ from difflid.dehazer import MAPS
 from difflid.errors import ConfigError, DataError
 from difflid.image import RAW_SUFFIXES
 
-__all__ = ["Job", "is_done", "map_paths", "plan_outputs"]
+__all__ = ["Job", "is_done", "is_video", "map_paths", "plan_outputs"]
+
+VIDEO_TARGETS = {".m4v", ".mkv", ".mov", ".mp4", ".webm"}  # containers for the codecs of today
+VIDEO_SOURCES = VIDEO_TARGETS | {
+    ".3gp",
+    ".avi",
+    ".flv",
+    ".m2ts",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".mxf",
+    ".ogv",
+    ".ts",
+    ".wmv",
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to dehaze and where the result goes."""
+    """A picture or video to dehaze and where the result goes."""
 
     source: Path
     target: Path
@@ -32,22 +47,25 @@ def plan_outputs(
     """Decide where every result goes.
 
     Args:
-        inputs: pictures, folders, and patterns such as ``trip/**/*.jpg``. A folder stands for the pictures in it,
-            sorted by name, hidden ones aside; a picture that is meant twice is dehazed once.
-        output: a file for one picture; otherwise a folder, in which the names are those of the inputs. None: beside
-            each picture, ``STEM.dehazed.SUFFIX``; for a folder, ``FOLDER-dehazed``.
+        inputs: pictures, videos, folders, and patterns such as ``trip/**/*.jpg``. A folder stands for the pictures in
+            it, sorted by name, hidden ones aside; a picture that is meant twice is dehazed once.
+        output: a file for one picture or video; otherwise a folder, in which the names are those of the inputs, but
+            ``STEM.mkv`` of a video in an old container. None: beside each input, ``STEM.dehazed.SUFFIX``; for a
+            folder, ``FOLDER-dehazed``.
         maps: plan for the maps too.
         recursive: a folder stands for the pictures in its sub-folders too; the results keep the sub-folders.
         overwrite: allow results that exist; inputs are never overwritten.
 
     Raises:
-        ConfigError: two results would have one name, a result is an input or exists, or OUTPUT is of the wrong kind.
+        ConfigError: two results would have one name, a result is an input or exists, OUTPUT is of the wrong kind, or
+            maps of a video are asked for.
         DataError: a folder has no picture, or nothing matches a pattern.
     """
     jobs = _jobs([path for given in inputs for path in _matches(given)], output, recursive)
     sources = {job.source.resolve() for job in jobs}
     planned: dict[Path, Path] = {}
     for job in jobs:
+        _check_video(job, maps)
         for target in _targets(job, maps):
             _check_target(target, sources, overwrite)
             other = planned.setdefault(target.resolve(), job.source)
@@ -59,6 +77,11 @@ def plan_outputs(
 def is_done(job: Job, *, maps: bool = False) -> bool:
     """Tell whether everything that ``job`` would write exists."""
     return all(target.exists() for target in _targets(job, maps))
+
+
+def is_video(path: Path) -> bool:
+    """Tell by its suffix whether a file is a video."""
+    return path.suffix.lower() in VIDEO_SOURCES
 
 
 def map_paths(target: Path) -> list[Path]:
@@ -113,8 +136,19 @@ def _job(path: Path, output: Path | None) -> Job:
 
 
 def _suffix(path: Path) -> str:
-    """Suffix of the result; nobody writes camera raw, TIFF keeps its depth."""
-    return ".tif" if path.suffix.lower() in RAW_SUFFIXES else path.suffix
+    """Suffix of the result: nobody writes camera raw, TIFF keeps its depth; old containers become MKV."""
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return ".tif"
+    return ".mkv" if is_video(path) and path.suffix.lower() not in VIDEO_TARGETS else path.suffix
+
+
+def _check_video(job: Job, maps: bool) -> None:
+    if not is_video(job.source):
+        return
+    if job.target.suffix.lower() not in VIDEO_TARGETS:
+        raise ConfigError(f"cannot write video to {job.target}: expected one of {', '.join(sorted(VIDEO_TARGETS))}")
+    if maps:
+        raise ConfigError(f"{job.source} is a video, and maps are made of pictures only; dehaze it without")
 
 
 def _check_target(target: Path, sources: set[Path], overwrite: bool) -> None:

@@ -1,0 +1,334 @@
+"""Video: what comes out is what came in, but for the haze. Real files, made and read back by PyAV."""
+
+import io
+import re
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from skimage.data import astronaut, chelsea
+from tiny import tiny_dehazer
+
+from difflid.cli import main
+from difflid.cli.reports import Reports
+from difflid.errors import ConfigError, MissingExtra, VideoError
+from difflid.inference import FileFailure, FileReport, Job, Settings, Steady, dehaze_files, dehaze_frames, plan_outputs
+from difflid.inference.video import dehaze_video
+
+SOURCE = astronaut()[100:148, 100:260]
+QUIET = {"x265-params": "log-level=none", "crf": "12"}
+KINDS = {
+    "variable-rate.mp4": {"steps": (1, 1, 3)},
+    "upside.mp4": {"rotation": 180},
+    "portrait.mov": {"rotation": -90},
+    "matroska.mkv": {"time_base": Fraction(1, 1000), "sound": "flac"},
+    "deep.mp4": {"codec": "libx265", "pixels": "yuv420p10le", "colours": (9, 1, 9, 16)},
+    "full-range.mp4": {"colours": (1, 2, 1, 13)},
+    "web.webm": {"codec": "libvpx-vp9", "time_base": Fraction(1, 1000), "sound": "libopus"},
+    "camera.ts": {"time_base": Fraction(1, 90_000), "sound": None},
+    "odd.mkv": {"codec": "ffv1", "pixels": "yuv444p", "size": (33, 25), "time_base": Fraction(1, 1000)},
+}
+
+
+@pytest.fixture(scope="module")
+def dehazer():
+    return tiny_dehazer()
+
+
+def make_film(
+    path,
+    *,
+    frames=9,
+    codec="libx264",
+    pixels="yuv420p",
+    size=(64, 48),
+    colours=(1, 1, 1, 1),
+    time_base=Fraction(1, 12_800),
+    steps=(1,),
+    rotation=0,
+    sound="aac",
+):
+    """A pan over a photograph, with a tone; ``steps`` are durations of frames in 25ths of a second, in turn."""
+    with av.open(str(path), "w", container_options={"movflags": "use_metadata_tags"}) as film:
+        film.metadata.update({"title": "Fog", "com.example.lens": "wide"})
+        video = film.add_stream(codec, rate=25, options=QUIET)
+        video.width, video.height, video.pix_fmt = *size, pixels
+        video.codec_context.time_base = time_base
+        set_colours(video.codec_context, colours)
+        if rotation:
+            video.set_display_rotation(rotation)
+        tone = film.add_stream(sound, rate=48_000) if sound else None
+        time = 0
+        for index in range(frames):
+            frame = panned(index, size).reformat(format=pixels, dst_colorspace=colours[0], dst_color_range=colours[1])
+            set_colours(frame, colours)
+            frame.pts, frame.time_base = time, time_base
+            time += int(Fraction(steps[index % len(steps)], 25) / time_base)
+            film.mux(video.encode(frame))
+        film.mux(video.encode(None))
+        if tone:
+            play(film, tone)
+
+
+def set_colours(thing, colours):
+    thing.colorspace, thing.color_range, thing.color_primaries, thing.color_trc = colours
+
+
+def panned(index, size):
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(SOURCE[: size[1], index : index + size[0]]), format="rgb24")
+
+
+def play(film, tone):
+    wave = (0.3 * np.sin(np.arange(960 * 20) * 0.05) * 32767).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+    frame.sample_rate, frame.pts = 48_000, 0
+    film.mux(tone.encode(frame))
+    film.mux(tone.encode(None))
+
+
+def look(path):
+    """What is to be kept of each frame, and its pixels."""
+    with av.open(str(path)) as film:
+        decoded = list(film.decode(film.streams.video[0]))
+        facts = [
+            (frame.time, frame.rotation, frame.width, frame.height, frame.format.name, *colours(frame))
+            for frame in decoded
+        ]
+        return facts, [frame.to_ndarray(format="rgb24").astype(np.int16) for frame in decoded]
+
+
+def colours(frame):
+    return frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc
+
+
+def listen(path):
+    with av.open(str(path)) as film:
+        return [
+            (bytes(packet), packet.pts * packet.time_base) for packet in film.demux(film.streams.audio) if packet.size
+        ]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_all_but_the_haze_is_kept(dehazer, tmp_path, name):
+    make_film(tmp_path / name, **KINDS[name])
+    (job,) = plan_outputs([tmp_path / name], tmp_path / "out")
+    report = dehaze_video(dehazer, job.source, job.target, Settings(strength=0))
+    (before, hazy), (after, clear) = look(job.source), look(job.target)
+    assert after == before
+    assert report.frames == len(before) == 9
+    assert max(np.abs(a - b).mean() for a, b in zip(hazy, clear, strict=True)) < 2.5
+    with av.open(str(job.source)) as source, av.open(str(job.target)) as target:
+        if name != "camera.ts":  # which holds no metadata
+            assert {key.lower(): value for key, value in target.metadata.items()}["com.example.lens"] == "wide"
+            assert target.metadata["title"] == "Fog"
+        assert len(target.streams.audio) == len(source.streams.audio)
+        if source.streams.audio:
+            assert listen(job.target) == listen(job.source) != []
+
+
+def test_frames_are_dehazed_as_a_sequence(dehazer, tmp_path):
+    lossless = {"codec": "ffv1", "pixels": "yuv444p", "sound": None, "time_base": Fraction(1, 1000)}
+    make_film(tmp_path / "a.mkv", **lossless)
+    seen = []
+    report = dehaze_video(
+        dehazer,
+        tmp_path / "a.mkv",
+        tmp_path / "b.mkv",
+        Settings(codec="ffv1"),
+        progress=lambda *now: seen.append(now),
+    )
+    expected = list(dehaze_frames(dehazer, [frame.astype(np.uint8) for frame in look(tmp_path / "a.mkv")[1]]))
+    for ours, theirs in zip(look(tmp_path / "b.mkv")[1], expected, strict=True):
+        assert np.abs(ours - theirs).mean() < 1.5
+    assert seen == [(count, 9) for count in range(1, 10)]
+    assert (report.size, report.frames) == ((64, 48), 9)
+    assert 0 < report.haze_score < 1
+
+
+@pytest.mark.parametrize("turn", [-90, 90])
+def test_the_dehazer_sees_frames_upright(dehazer, tmp_path, turn):
+    """A film that is turned to be shown gives what the film stored upright gives."""
+    make_film(tmp_path / "a.mov", rotation=turn, sound=None, frames=1)
+    dehaze_video(dehazer, tmp_path / "a.mov", tmp_path / "b.mov", Settings(crf=1))
+    quarters = 1 if turn == 90 else -1
+    upright = np.rot90(look(tmp_path / "a.mov")[1][0].astype(np.uint8), quarters)
+    expected = np.rot90(dehazer(np.ascontiguousarray(upright)), -quarters)
+    sideways = dehazer(look(tmp_path / "a.mov")[1][0].astype(np.uint8))
+    result = look(tmp_path / "b.mov")[1][0]
+    assert np.abs(result - expected).mean() < np.abs(result - sideways).mean() / 1.1
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"), [("h264", "h264"), ("hevc", "hevc"), ("av1", "av1"), ("vp9", "vp9"), ("prores_ks", "prores")]
+)
+def test_codecs(dehazer, tmp_path, codec, name):
+    make_film(tmp_path / "a.mp4", frames=2, sound=None)
+    dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mkv", Settings(codec=codec))
+    with av.open(str(tmp_path / "b.mkv")) as film:
+        assert film.streams.video[0].codec_context.codec.canonical_name == name
+
+
+def test_quality_can_be_chosen(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", sound=None)
+    for crf in (10, 45):
+        dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / f"{crf}.mp4", Settings(crf=crf))
+    assert (tmp_path / "10.mp4").stat().st_size > 2 * (tmp_path / "45.mp4").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "codec", "message"),
+    [
+        ("text.mp4", "out.mp4", None, "cannot dehaze .*text.mp4"),
+        ("missing.mp4", "out.mp4", None, "No such file"),
+        ("sound.mkv", "out.mp4", None, "no video stream"),
+        ("film.mp4", "out.webm", None, "a webm file cannot hold audio as aac; write an .mkv file"),
+        ("film.mp4", "out.mp4", "abacus", "abacus"),
+        ("film.mp4", "film.mp4/out.mp4", None, "cannot dehaze"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_leaves_nothing(dehazer, tmp_path, name, target, codec, message):
+    (tmp_path / "text.mp4").write_text("no video")
+    make_film(tmp_path / "film.mp4", frames=2)
+    with av.open(str(tmp_path / "sound.mkv"), "w") as film:
+        play(film, film.add_stream("flac", rate=48_000))
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(VideoError, match=message):
+        dehaze_video(dehazer, tmp_path / name, tmp_path / target, Settings(codec=codec))
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_pictures_and_videos_in_one_go(dehazer, tmp_path):
+    make_film(tmp_path / "b.mp4", frames=2)
+    (tmp_path / "c.mp4").write_text("no video")
+    for name in ("a.png", "d.png"):
+        Image.fromarray(SOURCE).save(tmp_path / name)
+    jobs = plan_outputs([tmp_path / name for name in ("a.png", "b.mp4", "c.mp4", "d.png")], tmp_path / "out")
+    results = list(dehaze_files(dehazer, jobs))
+    assert [type(result) for result in results] == [FileReport, FileReport, FileFailure, FileReport]
+    assert [result.frames for result in results if isinstance(result, FileReport)] == [1, 2, 1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.mp4", "d.png"]
+
+
+def test_where_videos_go(tmp_path):
+    inputs = [Path("a.mp4"), Path("b.AVI"), Path("c.ts")]
+    names = [job.target.name for job in plan_outputs(inputs, tmp_path)]
+    assert names == ["a.mp4", "b.mkv", "c.mkv"]
+    assert plan_outputs([Path("b.avi")]) == [Job(Path("b.avi"), Path("b.dehazed.mkv"))]
+    with pytest.raises(ConfigError, match=r"cannot write video to .*b\.avi: expected one of \.m4v, "):
+        plan_outputs([Path("a.mp4")], tmp_path / "b.avi")
+    with pytest.raises(ConfigError, match=r"a\.mp4 is a video, and maps"):
+        plan_outputs([Path("a.mp4")], tmp_path / "b.mp4", maps=True)
+
+
+def test_a_folder_stands_for_its_pictures_only(tmp_path):
+    make_film(tmp_path / "b.mp4", frames=1, sound=None)
+    Image.fromarray(SOURCE).save(tmp_path / "a.png")
+    assert [job.source.name for job in plan_outputs([tmp_path])] == ["a.png"]
+
+
+def test_without_pyav_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "difflid.inference.video")
+    with pytest.raises(MissingExtra, match=r"video needs .*: pip install 'difflid\[video\]'"):
+        import difflid.inference.video  # noqa: F401
+
+
+def test_the_command_line(dehazer, tmp_path):
+    dehazer.save_pretrained(tmp_path / "model")
+    make_film(tmp_path / "a.mp4", frames=3)
+    words = ["dehaze", str(tmp_path / "a.mp4"), "--model", str(tmp_path / "model"), "--device", "cpu"]
+    result = CliRunner().invoke(
+        main, [*words, "--smoothing", "0", "--codec", "hevc", "--crf", "30", "--strength", "0.5"]
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.match(r".*a\.mp4  64x48  3 frames  .*haze \(0\.\d\d\)  .* s per frame\)\n$", result.stdout)
+    with av.open(str(tmp_path / "a.dehazed.mp4")) as film:
+        assert film.streams.video[0].codec_context.codec.canonical_name == "hevc"
+        assert film.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize("expected", [8, None])
+def test_a_bar_counts_the_frames(monkeypatch, expected):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    with Reports(1, file=terminal) as reports:
+        reports.count_frames(1, expected)
+        assert f"0/{expected or '?'} frames |" in terminal.getvalue()
+        reports.tell([FileReport("a.mp4", (3, 2), 0.5, 1.0, frames=8)])
+
+
+# steadiness
+
+
+def noisy(picture, count):
+    rng = np.random.default_rng(0)
+    frames = (picture + rng.normal(0, 12, picture.shape) for _ in range(count))
+    return [np.clip(frame, 0, 255).astype(np.uint8) for frame in frames]
+
+
+def test_no_smoothing_is_every_frame_for_itself(dehazer):
+    frames = noisy(SOURCE, 3)
+    for ours, frame in zip(dehaze_frames(dehazer, frames, smoothing=0), frames, strict=True):
+        np.testing.assert_array_equal(ours, dehazer(frame))
+
+
+def seen_over_time(dehazer, frames, smoothing):
+    """How thick the haze of one picture is found, seen as each frame is."""
+    steady, still = Steady(dehazer, smoothing=smoothing), to_tensor(SOURCE)
+    seen = [steady.see(to_tensor(frame), index / 25) for index, frame in enumerate(frames)]
+    return torch.cat([dehazer.restore(still, condition).haze_score for condition in seen])
+
+
+def to_tensor(frame):
+    return torch.from_numpy(frame.copy()).permute(2, 0, 1)[None] / 255
+
+
+def test_what_is_seen_of_a_still_scene_changes_less(dehazer):
+    frames = noisy(SOURCE, 20)
+    alone, smooth = (seen_over_time(dehazer, frames, smoothing).diff().std() for smoothing in (0, 0.5))
+    assert smooth < alone / 3
+
+
+def test_a_cut_forgets_the_scene_before(dehazer):
+    other = chelsea()[:48, :160]
+    frames = [*noisy(SOURCE, 5), *noisy(other, 2)]
+    results = list(dehaze_frames(dehazer, frames))
+    np.testing.assert_array_equal(results[5], dehazer(frames[5]))
+    assert not np.array_equal(results[6], dehazer(frames[6]))
+
+
+def test_after_a_long_time_the_scene_is_seen_anew(dehazer):
+    first, second = (torch.rand(1, 3, 16, 16) * 0.05 + 0.5 for _ in range(2))
+    alone = dehazer.restore(second, dehazer.encode(second)).clear
+    for pause, same in ((60.0, True), (0.04, False), (-1.0, True)):
+        steady = Steady(dehazer)
+        steady.restore(first, 0.0)
+        assert torch.equal(steady.restore(second, pause).clear, alone) == same
+
+
+@pytest.mark.parametrize("smoothing", [-1, float("nan"), float("inf")])
+def test_illegal_smoothing_is_refused(dehazer, smoothing):
+    with pytest.raises(ValueError, match="0 or more seconds, got"):
+        Steady(dehazer, smoothing=smoothing)
+
+
+@pytest.mark.parametrize("kind", ["array", "grey", "tensor", "picture"])
+def test_frames_come_back_as_they_came(dehazer, kind):
+    frame = {
+        "array": SOURCE,
+        "grey": SOURCE[..., 0].astype(np.uint16) * 257,
+        "tensor": torch.from_numpy(SOURCE.copy()).permute(2, 0, 1),
+        "picture": Image.fromarray(SOURCE),
+    }[kind]
+    (result,) = dehaze_frames(dehazer, [frame])
+    assert type(result) is type(frame)
+    assert np.asarray(result).shape == np.asarray(frame).shape
+    assert np.asarray(result).dtype == np.asarray(frame).dtype
