@@ -54,6 +54,8 @@ def test_the_public_names() -> None:
         "TrainingError",
         "VideoError",
         "__version__",
+        "dehaze",
+        "dehaze_frames",
     }
     assert all(hasattr(difflid, name) for name in difflid.__all__)
 

@@ -1,5 +1,6 @@
 import io
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from PIL import Image
 from skimage.data import astronaut
 from tiny import tiny_dehazer
 
-from difflid import image
-from difflid.errors import ConfigError, DataError, ImageError
+import difflid
+from difflid import Dehazer, image
+from difflid.errors import ConfigError, DataError, ImageError, ModelError
 from difflid.inference import FileFailure, FileReport, Job, Settings, dehaze_file, dehaze_files, is_done, plan_outputs
 from difflid.inference.files import MOST_PIXELS
 
@@ -290,3 +292,43 @@ def test_a_picture_without_haze_keeps_its_bytes(tmp_path):
 def test_raw_files_become_tiff(tmp_path):
     assert plan_outputs([Path("a.dng")])[0].target == Path("a.dehazed.tif")
     assert plan_outputs([Path("a.NEF"), Path("b.jpg")], tmp_path)[0].target == tmp_path / "a.tif"
+
+
+# from Python
+
+
+@pytest.fixture(scope="module")
+def model(dehazer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    dehazer.save_pretrained(folder)
+    return folder
+
+
+def test_one_call_is_what_the_dehazer_does(model, tmp_path):
+    photo().save(tmp_path / "a.png")
+    expected = np.asarray(Dehazer.from_pretrained(model)(photo(), strength=0.5, tile=8))
+    for kind in (photo(), np.asarray(photo()), tmp_path / "a.png"):
+        np.testing.assert_array_equal(np.asarray(difflid.dehaze(kind, model=model, strength=0.5, tile=8)), expected)
+
+
+def test_the_model_stays_loaded_until_another_is_asked_for(model, tmp_path):
+    before = np.asarray(difflid.dehaze(photo(), model=model))
+    other = tmp_path / "other"
+    tiny_dehazer(seed=1).save_pretrained(other)
+    weights = other / "model.safetensors"
+    assert not np.array_equal(np.asarray(difflid.dehaze(photo(), model=other)), before)
+    weights.rename(other / "away")
+    difflid.dehaze(photo(), model=other)
+    np.testing.assert_array_equal(np.asarray(difflid.dehaze(photo(), model=model)), before)
+    with pytest.raises(ModelError):
+        difflid.dehaze(photo(), model=other)
+
+
+def test_threads_may_share_a_dehazer(dehazer):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (40 + index, 56, 3), np.uint8) for index in range(16)]
+    expected = [dehazer(picture, strength=index / 16) for index, picture in enumerate(pictures)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda index: dehazer(pictures[index], strength=index / 16), [*range(16)] * 4))
+    for result, alone in zip(results, expected * 4, strict=True):
+        np.testing.assert_array_equal(result, alone)

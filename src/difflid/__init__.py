@@ -1,8 +1,7 @@
 """Remove haze, fog and smoke veil from photographs, instructed by a frozen diffusion model (DiffLI2D).
 
->>> from difflid import Dehazer
->>> dehazer = Dehazer.from_pretrained()  # doctest: +SKIP
->>> clear = dehazer("photo.jpg")  # doctest: +SKIP
+>>> import difflid
+>>> clear = difflid.dehaze("photo.jpg")  # doctest: +SKIP
 """
 
 from importlib import import_module
@@ -22,6 +21,7 @@ from difflid.errors import (
 
 if TYPE_CHECKING:
     from difflid.dehazer import Dehazer, Restoration
+    from difflid.inference import dehaze, dehaze_frames
 
 __version__ = version("difflid")
 
@@ -37,9 +37,16 @@ __all__ = [
     "TrainingError",
     "VideoError",
     "__version__",
+    "dehaze",
+    "dehaze_frames",
 ]
 
-_LAZY = {"Dehazer": "difflid.dehazer", "Restoration": "difflid.dehazer"}  # they import torch: only when asked for
+_LAZY = {  # they import torch: only when asked for
+    "Dehazer": "difflid.dehazer",
+    "Restoration": "difflid.dehazer",
+    "dehaze": "difflid.inference",
+    "dehaze_frames": "difflid.inference",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Pictures, folders and video through a dehazer."""
 
 from difflid.inference.files import dehaze_file, dehaze_files
+from difflid.inference.picture import dehaze
 from difflid.inference.plan import Job, is_done, plan_outputs
 from difflid.inference.settings import FileFailure, FileReport, Settings
 from difflid.inference.steady import Steady, dehaze_frames
@@ -11,6 +12,7 @@ __all__ = [
     "Job",
     "Settings",
     "Steady",
+    "dehaze",
     "dehaze_file",
     "dehaze_files",
     "dehaze_frames",
