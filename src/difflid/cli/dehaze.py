@@ -1,15 +1,19 @@
 """``difflid dehaze``: pictures in, pictures out; video too."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
 from difflid.cli.reports import Reports, line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from difflid.dehazer import Dehazer, Detail
+    from difflid.inference import Job, Settings
 
 __all__ = ["dehaze"]
 
@@ -55,6 +59,7 @@ _STREAM = Path("-")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads to use.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave out what has its result already.")
+@click.option("--watch", is_flag=True, help="Go on with what arrives in the folder INPUT, until Ctrl-C.")
 @click.option(
     "--smoothing",
     type=click.FloatRange(min=0),
@@ -81,6 +86,7 @@ def dehaze(
     recursive: bool,
     overwrite: bool,
     skip_existing: bool,
+    watch: bool,
     smoothing: float,
     codec: str | None,
     crf: int | None,
@@ -90,21 +96,25 @@ def dehaze(
     `-` as the only INPUT reads a picture from the standard input, `-o -` writes it to the standard output.
     """
     from difflid.image import Writing
-    from difflid.inference import Settings, dehaze_file, dehaze_files, is_done, plan_outputs
+    from difflid.inference import Settings, dehaze_file, dehaze_files, is_done, plan_outputs, watch_folder
 
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    writing = Writing(quality=quality, subsampling=subsampling, metadata=not strip)
     settings = Settings(
         strength=strength,
         tile=tile,
         detail=detail,
         maps=maps,
-        writing=writing,
+        writing=Writing(quality=quality, subsampling=subsampling, metadata=not strip),
         smoothing=smoothing,
         codec=codec,
         crf=crf,
     )
+    if watch:
+        if len(inputs) > 1 or not inputs[0].is_dir():
+            raise click.UsageError("--watch needs one folder as INPUT")
+        folder = watch_folder(inputs[0], output, maps=maps, recursive=recursive, overwrite=overwrite)
+        _exit(_watch(_load(model, device, threads), folder, settings))
     if _STREAM in (*inputs, output):
         source, target = _streams(inputs, output, maps, overwrite)
         click.echo(line(dehaze_file(_load(model, device, threads), source, target, settings)), err=True)
@@ -115,6 +125,20 @@ def dehaze(
         if missing:
             dehazer = _load(model, device, threads)
             reports.tell(dehaze_files(dehazer, missing, settings, progress=reports.count_frames))
+    _exit(reports)
+
+
+def _watch(dehazer: "Dehazer", arrivals: "Iterator[list[Job]]", settings: "Settings") -> Reports:
+    from difflid.inference import dehaze_files
+
+    click.echo("difflid: watching; Ctrl-C ends it", err=True)
+    with Reports(None) as reports, suppress(KeyboardInterrupt):
+        for jobs in arrivals:
+            reports.tell(dehaze_files(dehazer, jobs, settings))
+    return reports
+
+
+def _exit(reports: Reports) -> NoReturn:
     click.get_current_context().exit(1 if reports.failed else 0)
 
 

@@ -19,24 +19,25 @@ _BAR = "{n_fmt}/{total_fmt} {unit} |{bar:30}| {remaining} left"
 class Reports:
     """Say one line per picture or video and, of several, a summary that lists what failed.
 
-    Lines go to the standard output, all else to the standard error; the bar to ``file``, if that is a terminal.
+    Lines go to the standard output, all else to the standard error; the bar to ``file``, if that is a terminal. The
+    ``count`` is None where nobody knows how many there will be.
     """
 
-    def __init__(self, count: int, *, skipped: int = 0, file: TextIO | None = None) -> None:
+    def __init__(self, count: int | None, *, skipped: int = 0, file: TextIO | None = None) -> None:
         self.failed: list[str] = []
         self._count, self._skipped = count, skipped
         self._done, self._file = 0, file
 
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
-        self._bar = self._show_bar("pictures", self._count, hidden=self._count < 2)
+        self._bar = self._show_bar("pictures", self._count, hidden=self._count is None or self._count < 2)
         self._frames = self._show_bar("frames", None, hidden=True)
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._frames.close()
         self._bar.close()
-        if self._count + self._skipped > 1:
+        if self._count is None or self._count + self._skipped > 1:
             self._summarise()
 
     def _show_bar(self, unit: str, total: int | None, *, hidden: bool = False) -> Any:

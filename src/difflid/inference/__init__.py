@@ -5,6 +5,7 @@ from difflid.inference.picture import dehaze
 from difflid.inference.plan import Job, is_done, plan_outputs
 from difflid.inference.settings import FileFailure, FileReport, Settings
 from difflid.inference.steady import Steady, dehaze_frames
+from difflid.inference.watch import watch_folder
 
 __all__ = [
     "FileFailure",
@@ -18,4 +19,5 @@ __all__ = [
     "dehaze_frames",
     "is_done",
     "plan_outputs",
+    "watch_folder",
 ]
