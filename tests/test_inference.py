@@ -3,6 +3,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -202,6 +203,15 @@ def test_streams_keep_the_format(dehazer):
     assert report.name == "-"
     with Image.open(target) as result:
         assert (result.format, result.size) == ("WEBP", (24, 16))
+
+
+def test_what_fsspec_opens_can_be_read_and_written(dehazer):
+    with fsspec.open("memory://hazy.png", "wb") as file:
+        photo().save(file, "PNG")
+    with fsspec.open("memory://hazy.png") as source, fsspec.open("memory://clear.png", "wb") as target:
+        dehaze_file(dehazer, source.read(), target)
+    with fsspec.open("memory://clear.png") as result:
+        np.testing.assert_array_equal(pixels(result), np.asarray(dehazer(photo())))
 
 
 def test_a_bad_picture_does_not_stop_the_others(dehazer, folder, tmp_path):

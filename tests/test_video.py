@@ -16,7 +16,7 @@ from skimage.data import astronaut, chelsea
 from tiny import tiny_dehazer
 
 from difflid.cli import main
-from difflid.cli.reports import Reports
+from difflid.cli.reports import Reports, line
 from difflid.errors import ConfigError, MissingExtra, VideoError
 from difflid.inference import FileFailure, FileReport, Job, Settings, Steady, dehaze_files, dehaze_frames, plan_outputs
 from difflid.inference.video import dehaze_video
@@ -203,6 +203,19 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(dehazer, tmp_path, name,
         dehaze_video(dehazer, tmp_path / name, tmp_path / target, Settings(codec=codec))
     assert {path.name for path in tmp_path.iterdir()} == before
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_damaged_parts_are_left_out_and_counted(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", frames=12, sound=None)
+    with av.open(str(tmp_path / "a.mp4")) as film:
+        middle = [packet for packet in film.demux(video=0) if packet.size][6]
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    data[middle.pos : middle.pos + 4] = b"\xff" * 4  # the length of what follows
+    (tmp_path / "a.mp4").write_bytes(data)
+    report = dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4")
+    assert report.damaged == 1
+    assert report.frames == len(look(tmp_path / "b.mp4")[0]) == 11
+    assert line(report).endswith("  1 damaged parts left out")
 
 
 def test_pictures_and_videos_in_one_go(dehazer, tmp_path):

@@ -84,7 +84,8 @@ def line(report: "FileReport") -> str:
     length, pace = "", ""
     if report.frames > 1:
         length, pace = f"  {report.frames} frames", f" ({report.seconds / report.frames:.2f} s per frame)"
-    return f"{report.name}  {width}x{height}{length}  {_haze(report.haze_score)}  {report.seconds:.1f} s{pace}"
+    damage = f"  {report.damaged} damaged parts left out" if report.damaged else ""
+    return f"{report.name}  {width}x{height}{length}  {_haze(report.haze_score)}  {report.seconds:.1f} s{pace}{damage}"
 
 
 def _haze(score: float) -> str:

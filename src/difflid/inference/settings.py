@@ -37,6 +37,7 @@ class FileReport:
     haze_score: float  # share of veil in [0, 1]; of video, the mean over its frames
     seconds: float  # of work on this picture, though others are worked at meanwhile
     frames: int = 1
+    damaged: int = 0  # parts of a video that could not be decoded and were left out
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def dehaze_video(
         if not film.count:
             raise VideoError("it has no frame")
         score, seconds = film.veil / film.count, time.perf_counter() - start
-    return FileReport(str(source), film.size, score, seconds, film.count)
+    return FileReport(str(source), film.size, score, seconds, film.count, film.damaged)
 
 
 def _open(source: Path) -> InputContainer:
@@ -96,8 +96,9 @@ def _open(source: Path) -> InputContainer:
 def _first_frame(source: Path) -> VideoFrame:
     """Decode one frame: it states colours and rotation, which the header need not."""
     with _open(source) as reader:
-        for frame in reader.decode(reader.streams.video[0]):
-            return frame
+        for packet in reader.demux(reader.streams.video[0]):
+            for frame in _decode(packet) or ():
+                return frame
     raise VideoError("it has no frame")
 
 
@@ -111,11 +112,21 @@ def _convey(reader: InputContainer, writer: OutputContainer, film: _Film, progre
         if packet.stream.index in copies:
             _copy(packet, copies[packet.stream.index], writer)
             continue
-        for frame in video.decode(packet):
+        frames = _decode(packet)
+        film.damaged += frames is None
+        for frame in frames or ():
             writer.mux(film.encode(frame))
             if progress:
                 progress(film.count, expected)
     writer.mux(film.end())
+
+
+def _decode(packet: Packet[Any]) -> list[VideoFrame] | None:
+    """Decode what there is; None where the packet is damaged, which the frames after it may not be."""
+    try:
+        return packet.decode()
+    except av.InvalidDataError:
+        return None
 
 
 def _frames_by_duration(reader: InputContainer, video: VideoStream) -> int | None:
@@ -156,7 +167,7 @@ class _Film:
         self._time_base = self._stream.codec_context.time_base
         self._to_rgb, self._from_rgb = VideoReformatter(), VideoReformatter()  # they keep what they have prepared
         self._due = 0  # time-stamp of the next frame, if it has none
-        self.count, self.veil = 0, 0.0
+        self.count, self.damaged, self.veil = 0, 0, 0.0
         self.size = (first.width, first.height)
 
     def encode(self, frame: VideoFrame) -> list[Packet[Any]]:
