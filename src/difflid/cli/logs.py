@@ -20,8 +20,8 @@ def show_log() -> None:
 @contextmanager
 def progress_bar(images: int) -> Iterator[Callable[[int], None]]:
     """Show on a terminal how many of the images were seen, how fast and how long still; log lines go above it."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-    from tqdm.contrib.logging import logging_redirect_tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     hidden = None if _is_first() else True  # None: hidden unless it is a terminal
     bar = None

@@ -5,7 +5,6 @@ from threading import Lock
 from typing import Any
 
 from difflid.dehazer import Dehazer
-from difflid.image import ImageLike
 
 __all__ = ["dehaze"]
 
@@ -13,7 +12,7 @@ _loading = Lock()
 _loaded: dict[str | Path | None, Dehazer] = {}  # the model of the last call only
 
 
-def dehaze(image: ImageLike, *, model: str | Path | None = None, strength: float = 1.0, tile: int | None = None) -> Any:
+def dehaze(image: Any, *, model: str | Path | None = None, strength: float = 1.0, tile: int | None = None) -> Any:
     """Dehaze a picture of any kind, on the CPU; the result is of the same kind, type and size.
 
     The model stays loaded for the next call. For another device, for what was seen in the picture, or for one picture

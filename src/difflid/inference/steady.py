@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from difflid import image as images
-from difflid.dehazer import Dehazer, Restoration, make_guide
+from difflid.dehazer import Dehazer, Restoration
 from difflid.network import Condition
+from difflid.views import Source, reduce
 
 __all__ = ["SMOOTHING", "Steady", "dehaze_frames"]
 
@@ -53,7 +54,7 @@ class Steady:
     @torch.inference_mode()
     def see(self, frame: Tensor, time: float) -> Condition:
         """See the next frame as a whole, with what was seen before."""
-        thumbnail, condition = make_guide(frame, _THUMBNAIL), self._dehazer.encode(frame)
+        thumbnail, condition = reduce(Source.of(frame), _THUMBNAIL, _THUMBNAIL), self._dehazer.encode(frame)
         if self._smoothing and self._seen:
             last, before, known = self._seen
             if time > last and (thumbnail - before).abs().mean() < _CUT:
@@ -73,7 +74,7 @@ def _blend(new: Any, old: Any, share: float) -> Any:
 
 def dehaze_frames(
     dehazer: Dehazer,
-    frames: Iterable[images.ImageLike],
+    frames: Iterable[Any],
     *,
     rate: float = 25.0,
     smoothing: float = SMOOTHING,
@@ -97,6 +98,15 @@ def dehaze_frames(
     """
     steady = Steady(dehazer, smoothing=smoothing)
     device = next(dehazer.parameters()).device
+
+    def restore(frame: Tensor, index: int) -> Tensor:
+        return steady.restore(frame.to(device), index / rate, strength=strength, tile=tile).clear
+
     for index, frame in enumerate(frames):
-        tensor, give_back = images.open_any(frame)
-        yield give_back(steady.restore(tensor.to(device), index / rate, strength=strength, tile=tile).clear)
+        if isinstance(frame, Tensor):
+            tensor, give_back = images.open_tensor(frame)
+            yield give_back(restore(tensor, index))
+        else:
+            picture, finish = images.open_picture(frame)
+            clear = restore(images.to_tensor(picture.colours()), index)
+            yield finish(images.replace_pixels(picture, images.to_pixels(clear)))

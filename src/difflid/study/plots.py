@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from difflid.evaluation.plots import COLOURS, legend
+from difflid.evaluation.plots import COLOURS
 from difflid.study.estimates import Estimate
 from difflid.study.maps import PrincipalMap
 
@@ -44,8 +44,13 @@ def curves(label: str, timesteps: Sequence[int], found: Mapping[str, Sequence[Es
     body += [_curve(frame, index, timesteps, points) for index, points in enumerate(found.values())]
     return (
         f'<figure class="plot"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f"{''.join(body)}</svg>{legend(list(found))}<figcaption>{escape(label)}</figcaption></figure>"
+        f"{''.join(body)}</svg>{_legend(list(found))}<figcaption>{escape(label)}</figcaption></figure>"
     )
+
+
+def _legend(names: Sequence[str]) -> str:
+    items = (f'<span class="key"><i class="c{i % COLOURS}"></i>{escape(name)}</span>' for i, name in enumerate(names))
+    return f'<p class="legend">{"".join(items)}</p>'
 
 
 def _grid(frame: Frame, timesteps: Sequence[int]) -> str:
