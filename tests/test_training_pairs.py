@@ -11,6 +11,7 @@ from PIL import Image
 from tiny import tiny_dehazer, tiny_prior
 
 from difflid.data.real_pairs import PairSet
+from difflid.data.shards import write_shards
 from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError
 from difflid.training.config import LoopConfig
@@ -67,6 +68,16 @@ def test_pairs_alone_train_a_model(config: RestorationTrainingConfig) -> None:
     stats = [json.loads(line) for line in (Path(config.loop.run) / "stats.jsonl").read_text().splitlines()]
     assert any("halved" in line for line in stats)
     assert not any("synthetic" in line for line in stats)
+
+
+def test_shards_train_a_model_and_resume(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    write_shards(config.train_pairs["halved"].pairs(), tmp_path / "shards")
+    packed = replace(config, train_pairs={}, shards=str(tmp_path / "shards"))
+    train_restoration(packed)
+    longer = replace(packed, loop=replace(config.loop, images=16))
+    assert Dehazer.from_pretrained(train_restoration(longer))(torch.rand(3, 20, 20)).shape == (3, 20, 20)
+    with pytest.raises(ConfigError, match="got both"):
+        replace(packed, train_pairs=config.train_pairs)
 
 
 def test_pairs_and_photographs_train_together(config: RestorationTrainingConfig, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ _VERBS = {
     "prior": "Train, convert, import and show priors.",
     "evaluate": "Measure models on pairs of hazy and clear pictures.",
     "study": "Find out what the latents of a prior tell.",
+    "data": "Prepare data sets for training.",
     "synthesize": "Make hazy pictures from clear ones.",
     "info": "Show versions, devices and the models at hand.",
 }

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from difflid.data.pairs import Pair
 from difflid.data.photos import decode_all, open_photo
 from difflid.data.real_pairs import RealPair, decode_pair
+from difflid.data.shards import Shards
 from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
 from difflid.errors import DataError
 
@@ -79,20 +80,21 @@ class HazyCrops(Dataset[HazyBatch]):
     crops: int  # of each picture
     batch: int
     seed: int
-    pairs: Sequence[RealPair | Pair] = ()  # decoded, or decoded on every use
+    pairs: Sequence[RealPair | Pair] | Shards = ()  # decoded, or decoded on every use
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
 
     def __getitem__(self, index: int) -> HazyBatch:
         numbers = range(index * self.batch, (index + 1) * self.batch)
-        pictures = [self._picture(np.random.default_rng((self.seed, number))) for number in numbers]
+        pictures = [self._picture(number) for number in numbers]
         crops, wholes = zip(*pictures, strict=True)
         return HazyBatch(*_stack([crop for of_one in crops for crop in of_one]), *_stack(wholes))
 
-    def _picture(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
+    def _picture(self, number: int) -> tuple[Sequence[Arrays], Arrays]:
         """Crops as (hazy, clear, transmission, window), and the whole as the last fields of a HazyBatch."""
-        real = self.pairs and (not self.photos or rng.random() < self.pair_share)
-        return self._real(rng) if real else self._synthetic(rng)
+        rng = np.random.default_rng((self.seed, number))
+        real = len(self.pairs) and (not self.photos or rng.random() < self.pair_share)
+        return self._real(number, rng) if real else self._synthetic(rng)
 
     def _synthetic(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         photo = self.photos[int(rng.integers(len(self.photos)))]
@@ -116,8 +118,8 @@ class HazyCrops(Dataset[HazyBatch]):
         whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
 
-    def _real(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        pair, skipped = self._draw_pair(rng)
+    def _real(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
+        pair, skipped = self._draw_pair(number, rng)
         pictures = _framed((pair.hazy, pair.clear), self.frame, rng)
         unknown = np.ones((1, self.crop, self.crop), np.float32)
         crops = []
@@ -130,11 +132,14 @@ class HazyCrops(Dataset[HazyBatch]):
         whole = (*map(_channels_first, guides), unknown, np.zeros(3, np.float32))
         return crops, (*whole, np.zeros((), np.float32), np.array(skipped, np.float32))
 
-    def _draw_pair(self, rng: np.random.Generator) -> tuple[RealPair, int]:
-        """Draw until a pair can be read; say how many could not."""
+    def _draw_pair(self, number: int, rng: np.random.Generator) -> tuple[RealPair, int]:
+        """Draw until a pair can be read, or take the next of the shards; say how many could not."""
         for skipped in range(ATTEMPTS):
-            pair = self.pairs[int(rng.integers(len(self.pairs)))]
+            drawn = int(rng.integers(len(self.pairs)))
             try:
+                if isinstance(self.pairs, Shards):
+                    return self.pairs[self.pairs.place(number + skipped, self.seed)], skipped
+                pair = self.pairs[drawn]
                 return (pair if isinstance(pair, RealPair) else decode_pair(pair)), skipped
             except DataError as error:
                 log.warning("left out: %s", error)

@@ -16,7 +16,7 @@ from difflid import image
 from difflid.data.photos import photo_files
 from difflid.errors import DataError, ImageError
 
-__all__ = ["DATA_SETS", "Pair", "PairRule", "find_pairs", "load_pair", "load_photo", "read_pairs"]
+__all__ = ["DATA_SETS", "Pair", "PairRule", "find_pairs", "fitted", "load_pair", "load_photo", "read_pairs"]
 
 SHOWN = 5  # names listed in an error
 
@@ -129,13 +129,21 @@ def load_pair(pair: Pair) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: a file cannot be read, or the sizes differ by anything but the border ``pair.crop``.
     """
-    hazy, clear = load_photo(pair.hazy), load_photo(pair.clear)
+    return fitted(load_photo(pair.hazy), load_photo(pair.clear), pair.crop, f"{pair.hazy} and {pair.clear}")
+
+
+def fitted(hazy: Tensor, clear: Tensor, crop: int, what: str) -> tuple[Tensor, Tensor]:
+    """Cut the border that only the clear picture has; both are (1, 3, H, W).
+
+    Raises:
+        DataError: the sizes of ``what`` differ by anything else.
+    """
     height, width = hazy.shape[2:]
-    if pair.crop and clear.shape[2:] == (height + 2 * pair.crop, width + 2 * pair.crop):
-        clear = clear[..., pair.crop : -pair.crop, pair.crop : -pair.crop]
+    if crop and clear.shape[2:] == (height + 2 * crop, width + 2 * crop):
+        clear = clear[..., crop:-crop, crop:-crop]
     if clear.shape != hazy.shape:
         sizes = f"{width} x {height} and {clear.shape[3]} x {clear.shape[2]}"
-        raise DataError(f"{pair.hazy} and {pair.clear} differ in size: {sizes}; expected equal sizes")
+        raise DataError(f"{what} differ in size: {sizes}; expected equal sizes")
     return hazy, clear
 
 

@@ -14,7 +14,7 @@ from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, read_pair
 from difflid.data.photos import decode_all
 from difflid.errors import ConfigError, DataError
 
-__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_shared"]
+__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_shared", "to_image"]
 
 SHOWN = 5  # names listed in an error
 
@@ -70,7 +70,7 @@ def load_real_pairs(pairs: Sequence[Pair]) -> list[RealPair]:
 def decode_pair(pair: Pair) -> RealPair:
     """Decode one pair; see :func:`load_real_pairs`."""
     hazy, clear = load_pair(pair)
-    return RealPair(pair.name, _to_image(hazy), _to_image(clear))
+    return RealPair(pair.name, to_image(hazy), to_image(clear))
 
 
 def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
@@ -86,7 +86,8 @@ def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
         raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, such as {listed}")
 
 
-def _to_image(picture: Tensor) -> Image.Image:
+def to_image(picture: Tensor) -> Image.Image:
+    """Round (1, 3, H, W) in [0, 1] to 8 bit RGB."""
     pixels = (picture[0].permute(1, 2, 0) * 255).round().byte()
     return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
 

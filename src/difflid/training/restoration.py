@@ -15,6 +15,7 @@ from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load
 from difflid.data.pairs import Pair, load_pair
 from difflid.data.photos import photo_files, split_photos
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
+from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
 from difflid.errors import ConfigError, ModelError
 from difflid.metrics import psnr
@@ -53,6 +54,7 @@ class RestorationTrainingConfig:
     photos: str | None = None  # folder of clear photographs, for synthetic haze
     depth: str | None = None  # folder of depth maps, same stems; None: gradients and random fields only
     train_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to train on
+    shards: str | None = None  # folder of packed pairs to train on, instead of train_pairs
     validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
     pair_share: float = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
@@ -71,8 +73,10 @@ class RestorationTrainingConfig:
         unknown = [name for name in self.losses if name not in LOSSES]
         if unknown or not self.losses:
             raise ConfigError(f"unknown loss {unknown or 'table'}; losses weighs one or more of {', '.join(LOSSES)}")
-        if not self.photos and not self.train_pairs:
-            raise ConfigError("nothing to train on: the recipe names neither photos nor train_pairs")
+        if not (self.photos or self.train_pairs or self.shards):
+            raise ConfigError("nothing to train on: the recipe names neither photos nor train_pairs nor shards")
+        if self.train_pairs and self.shards:
+            raise ConfigError("expected train_pairs or shards, got both: pack all pairs into the shards")
         if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
             raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
 
@@ -106,13 +110,19 @@ class RestorationObjective:
         if config.start:
             self.model.load_state_dict(_start(config.start, self._settings, self.prior))
         self._train, self._validation = _photos(config)
-        train_pairs, self._validation_pairs = _pairs(config.train_pairs), _pairs(config.validation_pairs)
-        chosen = [pair for pairs in train_pairs.values() for pair in pairs]
-        refuse_shared(chosen, [pair for pairs in self._validation_pairs.values() for pair in pairs])
-        self._train_pairs: list[RealPair | Pair] = []
-        for name, pairs in train_pairs.items():
-            self._train_pairs += load_real_pairs(pairs) if config.train_pairs[name].in_memory else pairs
+        self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
+        self._train_pairs = Shards(Path(config.shards)) if config.shards else self._opened(config.train_pairs)
         self._skipped = 0
+
+    def _opened(self, sets: Mapping[str, PairSet]) -> list[RealPair | Pair]:
+        """Find the training pairs, none of a scene to validate on, and decode those to be kept in memory."""
+        validation = [pair for pairs in self._validation_pairs.values() for pair in pairs]
+        opened: list[RealPair | Pair] = []
+        for each in sets.values():
+            pairs = each.pairs()
+            refuse_shared(pairs, validation)
+            opened += load_real_pairs(pairs) if each.in_memory else pairs
+        return opened
 
     def batches(self, size: int) -> HazyCrops:
         """Return the training images in batches of ``size``."""
@@ -245,10 +255,6 @@ def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]
     train_files, validation_files = split_photos(photo_files(Path(config.photos)))
     depth = Path(config.depth) if config.depth else None
     return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
-
-
-def _pairs(sets: Mapping[str, PairSet]) -> dict[str, list[Pair]]:
-    return {name: pairs.pairs() for name, pairs in sets.items()}
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
