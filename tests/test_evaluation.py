@@ -238,9 +238,13 @@ def test_differences_are_paired_and_repeatable(pairs: Path) -> None:
 
 
 def test_another_program_is_run_without_a_shell(pairs: Path) -> None:
-    copy = evaluation.command_method(COPY, "copy; touch x")
+    copy = evaluation.command_method(f"copy-2={COPY}")
+    assert copy.name == "copy-2"
     results = evaluation.evaluate([HAZY, copy], [open_set(str(pairs), limit=1)], FULL)
     assert results.rows[0].scores == results.rows[1].scores
+    words = f'"{sys.executable}" -c "import sys; raise SystemExit(sys.argv[1])" "; touch x" {{in}} {{out}}'
+    with pytest.raises(ModelError, match="status 1: ; touch x"):
+        evaluation.command_method(words).restore(torch.zeros(1, 3, 2, 2))
 
 
 @pytest.mark.parametrize("text", ["prog {in}", "prog {out}", 'prog "{in} {out}'])
@@ -269,6 +273,15 @@ def test_a_command_that_fails_says_so(pairs: Path, text: str, message: str) -> N
 def test_a_method_must_give_a_picture_of_the_same_size(pairs: Path, restore, message: str) -> None:
     with pytest.raises(ModelError, match=rf"a\.png: bad gave .*{message}"):
         evaluation.evaluate([Method("bad", restore)], [open_set(str(pairs))], FULL)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError()])
+def test_a_method_that_runs_out_of_memory_says_on_which_picture(pairs: Path, error: Exception) -> None:
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    with pytest.raises(ModelError, match=r"a\.png: large failed: .*out of memory"):
+        evaluation.evaluate([Method("large", fail)], [open_set(str(pairs))], FULL)
 
 
 def test_bad_data_is_named(pairs: Path, tmp_path: Path) -> None:
@@ -428,12 +441,12 @@ def test_the_report_is_one_file_with_everything(pairs: Path, tmp_path: Path) -> 
 
 def test_the_command_prints_the_table_and_writes_the_report(pairs: Path, tmp_path: Path) -> None:
     arguments = ["hazy", "dark-channel", "--data", str(pairs), "--limit", "2", "--report", str(tmp_path / "out")]
-    done = CliRunner().invoke(command, [*arguments, "--command", COPY])
+    done = CliRunner().invoke(command, [*arguments, "--command", COPY, "--command", f"twin={COPY}"])
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.stdout.splitlines() if line]
     assert lines[0][-6:] == ["2)", "PSNR", "SSIM", "CIEDE2000", "gain/dB", "s/MP"]
-    assert [line[0] for line in lines[1:4]] == ["hazy", "dark-channel", "command"]
-    assert lines[1][1:5] == lines[3][1:5]
+    assert [line[0] for line in lines[1:5]] == ["hazy", "dark-channel", "command", "twin"]
+    assert lines[1][1:5] == lines[3][1:5] == lines[4][1:5]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "results.csv", "report.html"}
     again = CliRunner().invoke(command, arguments)
     assert again.exit_code == 2

@@ -13,7 +13,13 @@ __all__ = ["evaluate"]
 @click.option("--data", "data", metavar="DATA", multiple=True, required=True, help="[RULE:]FOLDER_OR_TSV; repeatable.")
 @click.option("--protocol", default="full", show_default=True, metavar="NAME", help="full, unrounded, luma or reduced.")
 @click.option("--report", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER", help="Write files here.")
-@click.option("--command", metavar="CMD", help="Another program, with {in} and {out} for PNG files; no shell.")
+@click.option(
+    "--command",
+    "commands",
+    metavar="[NAME=]CMD",
+    multiple=True,
+    help="Another program, with {in} and {out} for PNG files; no shell; repeatable.",
+)
 @click.option(
     "--metric", "metrics", metavar="MODULE:FUNCTION", multiple=True, help="A metric of one's own; repeatable."
 )
@@ -25,7 +31,7 @@ def evaluate(
     data: tuple[str, ...],
     protocol: str,
     report: Path | None,
-    command: str | None,
+    commands: tuple[str, ...],
     metrics: tuple[str, ...],
     limit: int | None,
     device: str | None,
@@ -45,7 +51,7 @@ def evaluate(
 
     --report writes results.json, results.csv and report.html.
     """
-    if not models and not command:
+    if not models and not commands:
         raise click.UsageError("name at least one MODEL or baseline, or give --command")
     if report:
         _claim(report)
@@ -60,9 +66,8 @@ def evaluate(
         torch.set_num_threads(threads)
     conditions, sets = evaluation.named_protocol(protocol), evaluation.open_sets(data, limit)
     custom = [evaluation.open_metric(source) for source in metrics]
-    methods = evaluation.open_methods(models, choose_device(device))
-    if command:
-        methods.append(evaluation.command_method(command))
+    programs = [evaluation.command_method(command) for command in commands]
+    methods = [*evaluation.open_methods(models, choose_device(device)), *programs]
     total = len(methods) * sum(len(each.pairs) for each in sets)
     with click.progressbar(length=total, label="evaluating", file=sys.stderr) as bar:
         results = evaluation.evaluate(

@@ -1,6 +1,7 @@
 """What can be evaluated: a trained model, a classical method, an external program, or the hazy picture as it is."""
 
 import hashlib
+import re
 import shlex
 import subprocess
 from collections import Counter
@@ -102,18 +103,20 @@ def model_method(name_or_folder: str | Path, device: torch.device | str = "cpu")
     return Method(name, lambda hazy: restore(hazy).clear, lambda hazy: restore(hazy).transmission, digests, str(device))
 
 
-def command_method(command: str, name: str = "command") -> Method:
-    """Evaluate another program: ``{in}`` and ``{out}`` in ``command`` become PNG files, without a shell.
+def command_method(command: str) -> Method:
+    """Evaluate another program, ``[NAME=]COMMAND``: ``{in}`` and ``{out}`` become PNG files; there is no shell.
 
     Raises:
         ConfigError: the command lacks {in} or {out}, or its quotes do not close.
     """
+    named = re.fullmatch(r"([\w.-]+)=(.+)", command, re.DOTALL)
+    name, line = named.groups() if named else ("command", command)
     try:
-        words = shlex.split(command)
+        words = shlex.split(line)
     except ValueError as error:
-        raise ConfigError(f"cannot split the command {command!r} into words: {error}") from error
+        raise ConfigError(f"cannot split the command {line!r} into words: {error}") from error
     if not all(any(place in word for word in words) for place in ("{in}", "{out}")):
-        raise ConfigError(f"the command must name {{in}} and {{out}}, got {command!r}")
+        raise ConfigError(f"the command must name {{in}} and {{out}}, got {line!r}")
     return Method(name, lambda hazy: _run(words, hazy))
 
 

@@ -128,9 +128,12 @@ def restored(method: Method, hazy: Tensor, protocol: Protocol) -> Tensor:
     """Run a method on (1, 3, H, W) and finish its picture as the protocol says.
 
     Raises:
-        ModelError: the result has another size, or values that are no numbers.
+        ModelError: the method fails, or its result has another size or values that are no numbers.
     """
-    result = method.restore(hazy).detach().to("cpu", torch.float32)
+    try:
+        result = method.restore(hazy).detach().to("cpu", torch.float32)
+    except (MemoryError, RuntimeError) as error:  # torch's errors are RuntimeErrors, also those of a full GPU
+        raise ModelError(f"{method.name} failed: {str(error) or 'out of memory'}") from error
     if result.shape != hazy.shape:
         raise ModelError(f"{method.name} gave {tuple(result.shape)} for a picture of {tuple(hazy.shape)}")
     if not result.isfinite().all():
