@@ -51,14 +51,6 @@ def decoded(data):
         return picture
 
 
-def open_any(source):
-    """Open any kind as a batch, and say how to give a batch back."""
-    if isinstance(source, torch.Tensor):
-        return image.open_tensor(source)
-    picture, finish = image.open_picture(source)
-    return image.to_tensor(picture.pixels), lambda batch: finish(image.replace_pixels(picture, image.to_pixels(batch)))
-
-
 LOSSLESS = [
     ("L", "PNG", {}),
     ("LA", "PNG", {}),
@@ -93,7 +85,7 @@ def test_unchanged_pixels_come_back_exactly(mode, format, options):
 def test_every_sample_value_survives_the_way_to_floats_and_back():
     for dtype, count in ((np.uint8, 256), (np.uint16, 65536)):
         samples = np.arange(count, dtype=dtype).reshape(-1, 16)
-        _, give_back = opened = open_any(samples)
+        _, give_back = opened = image.open_any(samples)
         np.testing.assert_array_equal(give_back(opened[0]), samples)
     assert image.load(encoded(Image.new("L", (1, 1), 51), "PNG")).pixels[0, 0, 0] == np.float32(51) / np.float32(255)
 
@@ -210,7 +202,7 @@ def test_16_bit_that_would_lose_depth_is_refused(tmp_path):
         image.load(path)
     path.write_bytes(png16(noise(4, 4, 3, dtype=np.uint16)))
     with pytest.raises(ImageError, match="PIL has no 16-bit colour"):
-        open_any(path)
+        image.open_any(path)
 
 
 def test_16_bit_becomes_8_bit_only_where_the_format_has_no_more():
@@ -440,7 +432,7 @@ def test_arrays_come_back_as_they_were(shape, dtype):
     dtype = np.dtype(dtype)
     source = np.random.default_rng(0).random(shape)
     source = (source * np.iinfo(dtype).max if dtype.kind == "u" else source).astype(dtype)
-    tensor, give_back = open_any(source)
+    tensor, give_back = image.open_any(source)
     assert tensor.dtype == torch.float32
     assert tensor.shape == (1, 3, *shape[:2])
     assert tensor.amin() >= 0
@@ -462,7 +454,7 @@ def test_arrays_come_back_as_they_were(shape, dtype):
 def test_tensors_come_back_as_they_were(shape, dtype):
     source = torch.rand(shape, dtype=torch.float64)
     source = (source * 255).to(dtype) if dtype == torch.uint8 else source.to(dtype)
-    tensor, give_back = open_any(source)
+    tensor, give_back = image.open_any(source)
     assert tensor.dtype == torch.float32
     assert tensor.shape == (shape if len(shape) == 4 else (1, *shape))
     assert tensor.amax() <= 1
@@ -474,7 +466,7 @@ def test_tensors_come_back_as_they_were(shape, dtype):
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK", "I;16"])
 def test_pil_images_come_back_as_they_were(mode):
     source = pil(mode)
-    tensor, give_back = open_any(source)
+    tensor, give_back = image.open_any(source)
     assert tensor.shape == (1, 3, 5, 7)
     back = give_back(tensor)
     assert back.mode == mode
@@ -483,7 +475,7 @@ def test_pil_images_come_back_as_they_were(mode):
 
 def test_a_pil_image_keeps_its_size_and_orientation_tag():
     source = decoded(encoded(photo(24, 16), "JPEG", exif=exif_block(6), icc_profile=ICC))
-    tensor, give_back = open_any(source)
+    tensor, give_back = image.open_any(source)
     back = give_back(tensor)
     assert back.size == source.size
     assert back.getexif()[0x0112] == 6
@@ -494,9 +486,9 @@ def test_a_path_gives_a_pil_image_and_bytes_give_bytes(tmp_path):
     data = encoded(photo(24, 16), "PNG")
     (tmp_path / "picture.png").write_bytes(data)
     for source in (tmp_path / "picture.png", str(tmp_path / "picture.png")):
-        tensor, give_back = open_any(source)
+        tensor, give_back = image.open_any(source)
         assert give_back(tensor).size == (24, 16)
-    tensor, give_back = open_any(data)
+    tensor, give_back = image.open_any(data)
     np.testing.assert_array_equal(np.asarray(decoded(give_back(tensor))), np.asarray(photo(24, 16)))
 
 
@@ -520,7 +512,7 @@ def test_a_path_gives_a_pil_image_and_bytes_give_bytes(tmp_path):
 )
 def test_other_kinds_are_refused(source, error):
     with pytest.raises(error, match=r"expected|must|not supported|at least"):
-        open_any(source)
+        image.open_any(source)
 
 
 def test_pixels_of_another_size_are_refused():

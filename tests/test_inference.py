@@ -300,6 +300,9 @@ def test_a_picture_without_haze_keeps_its_bytes(tmp_path):
 
 
 def test_raw_files_become_tiff(tmp_path):
+    for name in ("a.dng", "b.heic", "c.avif"):
+        (tmp_path / name).touch()
+    assert [job.target.name for job in plan_outputs([tmp_path])] == ["a.tif", "b.heic", "c.avif"]
     assert plan_outputs([Path("a.dng")])[0].target == Path("a.dehazed.tif")
     assert plan_outputs([Path("a.NEF"), Path("b.jpg")], tmp_path)[0].target == tmp_path / "a.tif"
 

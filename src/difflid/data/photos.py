@@ -1,7 +1,7 @@
 """Clear photographs: which there are, which are kept for validation, and decoding them once."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +22,7 @@ SHOWN = 5  # damaged pictures listed in an error
 VALIDATION_SHARE = 32  # one photograph in so many is kept for validation
 
 
-def photo_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+def photo_files(folder: Path, *, recursive: bool = False, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """List the pictures directly in ``folder`` or, recursively, anywhere in it, sorted by name; hidden ones aside.
 
     Raises:
@@ -30,10 +30,10 @@ def photo_files(folder: Path, *, recursive: bool = False) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no such folder of photographs: {folder}")
-    found = (path for path in folder.glob("**/*" if recursive else "*") if path.suffix.lower() in SUFFIXES)
+    found = (path for path in folder.glob("**/*" if recursive else "*") if path.suffix.lower() in suffixes)
     files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
     if not files:
-        raise DataError(f"no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"no picture in {folder} (looked for {', '.join(sorted(suffixes))})")
     return files
 
 

@@ -1,14 +1,16 @@
 """Pictures: decode, encode, and every kind of image a user may hold, to a tensor and back."""
 
-from difflid.image.decode import MAX_PIXELS, load
+from difflid.image.decode import MAX_PIXELS, SUFFIXES, load
 from difflid.image.encode import Writing, encode, format_of, save, writable_format, write_bytes
-from difflid.image.kinds import open_picture, open_tensor, to_pixels, to_tensor
+from difflid.image.kinds import ImageLike, open_any, open_picture, open_tensor, to_pixels, to_tensor
 from difflid.image.picture import Picture, Pixels, Samples, from_samples, replace_pixels
 from difflid.image.raw import RAW_SUFFIXES
 
 __all__ = [
     "MAX_PIXELS",
     "RAW_SUFFIXES",
+    "SUFFIXES",
+    "ImageLike",
     "Picture",
     "Pixels",
     "Samples",
@@ -17,6 +19,7 @@ __all__ = [
     "format_of",
     "from_samples",
     "load",
+    "open_any",
     "open_picture",
     "open_tensor",
     "replace_pixels",

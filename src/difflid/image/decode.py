@@ -15,14 +15,17 @@ from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from difflid.errors import ImageError, MissingExtra
 from difflid.image.deep import is_deep, is_float_tiff, read_deep, read_float_tiff, stored_as
+from difflid.image.encode import WRITABLE_SUFFIXES
 from difflid.image.heif import is_heif, open_heif, read_heif
 from difflid.image.metadata import descriptive_tags, take_orientation, turn_upright, upright_xmp
 from difflid.image.picture import Picture, Samples, from_samples
 from difflid.image.raw import RAW_SUFFIXES, read_raw
 
-__all__ = ["MAX_PIXELS", "load"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "load"]
 
 MAX_PIXELS = 400_000_000  # larger pictures are refused before they are decoded
+
+SUFFIXES = WRITABLE_SUFFIXES | RAW_SUFFIXES  # of the files that can be read
 
 _DENSEST = 20_000  # pixels per byte; deflate reaches 8,256 with one bit per pixel, and no photograph 1,000
 

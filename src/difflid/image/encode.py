@@ -16,7 +16,7 @@ from difflid.image.heif import write_heif
 from difflid.image.metadata import descriptive_tags
 from difflid.image.picture import Picture, Samples, to_depth, without_metadata
 
-__all__ = ["Writing", "check_pil", "encode", "format_of", "save", "to_pil", "writable_format"]
+__all__ = ["WRITABLE_SUFFIXES", "Writing", "check_pil", "encode", "format_of", "save", "to_pil", "writable_format"]
 
 _FORMATS = {
     ".avif": "AVIF",
@@ -30,6 +30,7 @@ _FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+WRITABLE_SUFFIXES = frozenset(_FORMATS)
 _MODES = {
     "AVIF": ("RGB", "RGBA"),
     "BMP": ("L", "RGB"),

@@ -13,11 +13,12 @@ from torch import Tensor
 from difflid.errors import ImageError
 from difflid.image.decode import load
 from difflid.image.encode import check_pil, encode, to_pil, writable_format
-from difflid.image.picture import Picture, Pixels, Samples, check_range, from_samples
+from difflid.image.picture import Picture, Pixels, Samples, check_range, from_samples, replace_pixels
 
-__all__ = ["open_picture", "open_tensor", "to_pixels", "to_tensor"]
+__all__ = ["ImageLike", "open_any", "open_picture", "open_tensor", "to_pixels", "to_tensor"]
 
-GiveBack = Callable[[Tensor], Tensor]
+ImageLike = Image.Image | Samples | Tensor | str | Path | bytes
+GiveBack = Callable[[Tensor], Any]
 Finish = Callable[[Picture], Any]
 
 _ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -31,6 +32,21 @@ def to_tensor(pixels: Pixels) -> Tensor:
 def to_pixels(tensor: Tensor) -> Pixels:
     """Turn a tensor ``(1, 3, H, W)`` into pixels ``(H, W, 3)`` float32."""
     return tensor.detach().squeeze(0).permute(1, 2, 0).float().cpu().numpy()
+
+
+def open_any(source: ImageLike) -> tuple[Tensor, GiveBack]:
+    """Turn an image of any kind into RGB ``(B, 3, H, W)`` float32 in [0, 1], and say how to give it back.
+
+    For what the kinds are and what is raised, see `open_picture` and `open_tensor`.
+
+    >>> tensor, give_back = open_any(np.full((2, 3), 51, np.uint8))
+    >>> tensor.shape, give_back(tensor).tolist()
+    (torch.Size([1, 3, 2, 3]), [[51, 51, 51], [51, 51, 51]])
+    """
+    if isinstance(source, Tensor):
+        return open_tensor(source)
+    picture, finish = open_picture(source)
+    return to_tensor(picture.pixels), lambda tensor: finish(replace_pixels(picture, to_pixels(tensor)))
 
 
 def open_picture(source: Image.Image | Samples | str | Path | bytes) -> tuple[Picture, Finish]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from difflid.data.photos import photo_files
 from difflid.dehazer import MAPS
 from difflid.errors import ConfigError, DataError
-from difflid.image import RAW_SUFFIXES
+from difflid.image import RAW_SUFFIXES, SUFFIXES
 
 __all__ = ["Job", "is_done", "is_video", "map_paths", "plan_outputs"]
 
@@ -124,7 +124,7 @@ def _folder_jobs(folder: Path, output: Path | None, recursive: bool) -> Iterator
     full = folder.resolve()  # "." has no name
     target = full.with_name(f"{full.name}-dehazed") if output is None else output
     results = None if target.resolve() == full else target.resolve()  # earlier results in the folder are no inputs
-    for path in photo_files(folder, recursive=recursive):
+    for path in photo_files(folder, recursive=recursive, suffixes=SUFFIXES):
         if results is None or not path.resolve().is_relative_to(results):
             yield Job(path, (target / path.relative_to(folder)).with_suffix(_suffix(path)))
 
