@@ -48,7 +48,19 @@ def test_a_picture_is_dehazed_beside_itself_and_reported(dehaze, tmp_path):
 
 
 def test_all_options_together(dehaze, tmp_path):
-    options = ("--strength", "0", "--tile", "8", "--maps", "--threads", "1", "--overwrite")
+    options = (
+        "--strength",
+        "0",
+        "--tile",
+        "8",
+        "--maps",
+        "--threads",
+        "1",
+        "--overwrite",
+        "--detail",
+        "fast",
+        "--strip",
+    )
     result = dehaze(tmp_path / "a.png", "-o", tmp_path / "out" / "c.png", *options)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -59,6 +71,18 @@ def test_all_options_together(dehaze, tmp_path):
     ]
     with Image.open(tmp_path / "out/c.png") as written:
         np.testing.assert_array_equal(np.asarray(written), np.asarray(photo()))
+
+
+def test_how_a_picture_is_written_can_be_chosen(dehaze, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    photo().resize((240, 160)).save(tmp_path / "c.jpg", exif=exif)
+    for name, options in (("d", []), ("e", ["--quality", "20", "--strip", "--white-balance"])):
+        assert dehaze(tmp_path / "c.jpg", "-o", tmp_path / f"{name}.jpg", *options).exit_code == 0
+    with Image.open(tmp_path / "d.jpg") as kept, Image.open(tmp_path / "e.jpg") as small:
+        assert kept.getexif()[0x010F] == "maker"
+        assert not small.getexif()
+    assert (tmp_path / "e.jpg").stat().st_size < 0.7 * (tmp_path / "d.jpg").stat().st_size
 
 
 def test_failures_are_told_and_listed_and_the_rest_is_done(dehaze, tmp_path):
@@ -143,6 +167,9 @@ def test_bad_bytes_from_standard_input(dehaze):
         ["a.png", "--strength", "3"],
         ["a.png", "--tile", "-1"],
         ["a.png", "--threads", "0"],
+        ["a.png", "--detail", "coarse"],
+        ["a.png", "--quality", "101"],
+        ["a.png", "--subsampling", "4:1:0"],
         ["a.png", "--nonsense"],
         ["-", "a.png"],
         ["-", "--maps"],

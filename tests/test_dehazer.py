@@ -10,6 +10,7 @@ from tiny import TINY_NETWORK, tiny_dehazer, tiny_prior
 
 from difflid.dehazer import NO_HAZE, Dehazer, DehazerConfig
 from difflid.errors import ModelError
+from difflid.haze import LUMA
 from difflid.image import Picture, from_samples
 from difflid.network import DiffLI2D
 
@@ -124,6 +125,16 @@ def test_a_picture_without_haze_is_left_alone(strength: float) -> None:
     assert dehazed.picture is given
     tensor = torch.from_numpy(given.samples).permute(2, 0, 1)
     assert torch.equal(dehazer(tensor, strength=strength), tensor)
+
+
+def test_white_balance_makes_the_airlight_grey() -> None:
+    dehazer, given = tiny_dehazer(), from_samples(np.full((20, 30, 3), 0.4), "RGB")
+    tensor = torch.full((1, 3, 20, 30), 0.4)
+    airlight = dehazer.encode(tensor).coarse().airlight.mean(dim=(0, 2, 3)).double().numpy()
+    plain, balanced = (dehazer.dehaze(given, strength=0, white_balance=each).picture.samples for each in (False, True))
+    assert np.array_equal(plain, given.samples)
+    assert airlight.std() > 1e-3
+    np.testing.assert_allclose(airlight * balanced[10, 15] / 0.4, np.full(3, airlight @ LUMA), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

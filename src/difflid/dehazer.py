@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from difflid import image as images
 from difflid.errors import ModelError
+from difflid.haze import luma
 from difflid.image import Picture, Samples
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.network.head import SMALLEST_TRANSMISSION
@@ -29,6 +30,7 @@ __all__ = ["MAPS", "NO_HAZE", "Dehazed", "Dehazer", "DehazerConfig", "Detail", "
 NO_HAZE = 0.03  # a picture whose haze score is lower is said to have no haze, and left alone
 FAST_FROM = 8_000_000  # pixels from which "auto" takes the fast path
 PIXEL_BYTES = 800  # of memory that the network takes per pixel it looks at
+WHITE_GAINS = 0.5, 2.0  # least and greatest
 
 MAPS: Mapping[str, Callable[[Scattering], Tensor]] = {  # each in [0, 1]
     "transmission": lambda seen: seen.transmission,
@@ -156,6 +158,7 @@ class Dehazer(nn.Module):
         tile: int | None = None,
         detail: Detail = "auto",
         maps: bool = False,
+        white_balance: bool = False,
     ) -> Dehazed:
         """Remove the haze from a picture of any size, in little more memory than twice its samples.
 
@@ -169,6 +172,8 @@ class Dehazer(nn.Module):
                 it saw follows the edges of the full picture, and the haze is removed from every pixel. "auto": fast
                 from 8 megapixels up.
             maps: also keep what was seen.
+            white_balance: take the airlight for white, which removes the colour of the light from the picture; where
+                the airlight is the blue of the distance, it makes the picture too warm.
 
         Raises:
             ValueError: as :meth:`restore`.
@@ -178,10 +183,12 @@ class Dehazer(nn.Module):
         width, height = picture.size
         source = Source((height, width), lambda *part: images.to_tensor(picture.colours(*part)).to(device))
         result, seen = picture.blank(), _blank_maps(height, width) if maps else {}
-        veil = 0.0
-        for view in self._views(source, self._encode(source), tile, detail):
-            if strength:
+        condition, veil = self._encode(source), 0.0
+        gains = _white_gains(condition) if white_balance else None
+        for view in self._views(source, condition, tile, detail):
+            if strength or white_balance:
                 colours = restore(view.image, view.seen, strength)
+                colours = colours if gains is None else colours * gains
                 result.paint(images.to_pixels(colours), picture, view.rows, view.columns)
             veil += float((1 - view.seen.transmission).sum(dtype=torch.float64))
             _paint_maps(seen, view)
@@ -260,7 +267,8 @@ class Dehazer(nn.Module):
             weights = load_file(folder / "model.safetensors")
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder} is not a model folder: {error}") from error
-        network = DiffLI2D(config.network).to(memory_format=torch.channels_last)  # 15 % faster on a CPU
+        network = DiffLI2D(config.network)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 15 % faster on a CPU
         try:
             network.load_state_dict({key: value.float() for key, value in weights.items()})
         except RuntimeError as error:
@@ -271,6 +279,12 @@ class Dehazer(nn.Module):
 def _check_strength(strength: float) -> None:
     if not -1 <= strength <= 2:
         raise ValueError(f"strength must be between -1 and 2, got {strength}")
+
+
+def _white_gains(condition: Condition) -> Tensor:
+    """Say by what to multiply the channels so that the airlight becomes grey of the same luma: ``(B, 3, 1, 1)``."""
+    airlight = condition.coarse().airlight.mean(dim=(2, 3), keepdim=True)
+    return (luma(airlight) / airlight).clamp(*WHITE_GAINS)
 
 
 def _blank_maps(height: int, width: int) -> dict[str, Samples]:

@@ -23,7 +23,7 @@ __all__ = ["Glance", "Source", "View", "exact_views", "fast_views", "halo", "red
 
 FAST_PIXELS = 2**20  # of the reduced copy
 BAND_PIXELS = 2**20  # done at a time where no network is involved
-GUIDE_RADIUS, GUIDE_EPS = 2, 1e-4  # pixels of the reduced copy; variance below which an edge is none
+GUIDE_RADIUS, GUIDE_EPS = 2, 1e-3  # pixels of the reduced copy; variance below which an edge is none
 _ALL = slice(None)
 
 

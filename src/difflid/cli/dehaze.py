@@ -48,6 +48,7 @@ _STREAM = Path("-")
     help="exact: look at every pixel; fast: look at a reduced copy, dehaze every pixel; auto: fast from 8 megapixels.",
 )
 @click.option("--maps", is_flag=True, help="Also write STEM.transmission.png, STEM.depth.png and STEM.airlight.png.")
+@click.option("--white-balance", is_flag=True, help="Take the colour of the haze for white.")
 @click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP, AVIF and HEIC.  [default: 95; 90]")
 @click.option(
     "--subsampling",
@@ -78,6 +79,7 @@ def dehaze(
     tile: int | None,
     detail: "Detail",
     maps: bool,
+    white_balance: bool,
     quality: int | None,
     subsampling: str | None,
     strip: bool,
@@ -105,6 +107,7 @@ def dehaze(
         tile=tile,
         detail=detail,
         maps=maps,
+        white_balance=white_balance,
         writing=Writing(quality=quality, subsampling=subsampling, metadata=not strip),
         smoothing=smoothing,
         codec=codec,

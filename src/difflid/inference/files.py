@@ -95,7 +95,14 @@ class _Task:
     def dehaze(self, dehazer: Dehazer) -> None:
         how = self.settings
         maps = how.maps and isinstance(self.target, Path)
-        self.dehazed = dehazer.dehaze(self.picture, strength=how.strength, tile=how.tile, detail=how.detail, maps=maps)
+        self.dehazed = dehazer.dehaze(
+            self.picture,
+            strength=how.strength,
+            tile=how.tile,
+            detail=how.detail,
+            maps=maps,
+            white_balance=how.white_balance,
+        )
 
     def write(self) -> None:
         if not isinstance(self.target, Path):

@@ -22,6 +22,7 @@ class Settings:
     tile: int | None = None  # see `Dehazer.restore`
     detail: Detail = "auto"  # see `Dehazer.dehaze`
     maps: bool = False  # of pictures: write STEM.NAME.png beside a target file, transmission, depth and airlight
+    white_balance: bool = False  # of pictures, see `Dehazer.dehaze`
     writing: Writing = UNCHANGED  # how a picture is encoded
     smoothing: float = SMOOTHING  # of video, see `Steady`
     codec: str | None = None  # of video, a name of FFmpeg; None: by container and depth
