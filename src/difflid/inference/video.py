@@ -199,7 +199,11 @@ class _Film:
 
     def end(self) -> list[Packet[Any]]:
         """Give what the encoder has held back."""
-        return self._stream.encode(None)
+        packets = self._stream.encode(None)
+        if self.count <= 2:  # too few for frames out of order, and libx265 leaves their decoding times to chance
+            for packet in packets:
+                packet.dts = packet.pts
+        return packets
 
     def _time_stamp(self, frame: VideoFrame) -> int:
         """Encoders need time-stamps, and each greater than the last."""
