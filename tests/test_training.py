@@ -227,18 +227,6 @@ def test_the_rate_rises_then_falls(loop: LoopConfig) -> None:
     assert rates[-1] == pytest.approx(0)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("prior-cpu", PriorTrainingConfig),
-        ("default-cpu", RestorationTrainingConfig),
-        ("dense-haze-cpu", RestorationTrainingConfig),
-    ],
-)
-def test_committed_recipes_can_be_read(name: str, kind: type) -> None:
-    assert isinstance(read_config(kind, RECIPES / f"{name}.toml"), kind)
-
-
 def test_overrides_and_their_types() -> None:
     path = RECIPES / "default-cpu.toml"
     config = read_config(RestorationTrainingConfig, path, ["loop.rate=1", "loop.run=runs/x", "network.widths=[8, 16]"])
