@@ -208,6 +208,12 @@ def test_visible_edges_agree_with_the_definition(size: tuple[int, int], spread: 
     assert np.array_equal(found.numpy(), direct_edges(levels.astype(float)))
 
 
+def test_visible_edges_of_a_large_picture_are_found_in_parts() -> None:
+    levels = torch.from_numpy(np.random.default_rng(0).integers(180, 200, (7 * 40, 7 * 60))).double()
+    found = visible_edges(levels)  # 2400 windows, more than are looked at at once
+    assert torch.equal(found[-14:], visible_edges(levels[-14:]))
+
+
 def test_gradient_gain_and_burnt_pixels_agree_with_scipy() -> None:
     hazy = torch.rand(1, 3, 10, 15, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     restored = ((hazy - 0.5) * 3 + 0.5).clamp(0, 1)

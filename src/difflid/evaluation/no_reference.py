@@ -19,6 +19,7 @@ __all__ = ["no_reference", "visible_edges"]
 WINDOW = 7  # pixels
 LEAST_CONTRAST = 0.05
 LEVELS = 255
+AT_ONCE = 2048  # windows; each couple of neighbours takes memory for every level between them
 
 
 def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
@@ -64,10 +65,16 @@ def visible_edges(levels: Tensor) -> Tensor:
         bool, (H, W).
     """
     low, high = _neighbours(levels)  # (windows, 2, 49)
+    edges = [_separated(*some) for some in zip(low.split(AT_ONCE), high.split(AT_ONCE), strict=True)]
+    return _untile(torch.cat(edges), levels.shape[0], levels.shape[1])
+
+
+def _separated(low: Tensor, high: Tensor) -> Tensor:
+    """Mark what the best threshold of each window separates visibly, (windows, 49)."""
     contrast, threshold = _contrasts(low, high).max(dim=1)
     chosen = threshold.view(-1, 1, 1)
     edge = (low <= chosen) & (chosen < high) & (2 * contrast > LEAST_CONTRAST).view(-1, 1, 1)
-    return _untile(edge.any(dim=1), levels.shape[0], levels.shape[1])
+    return edge.any(dim=1)
 
 
 def _contrasts(low: Tensor, high: Tensor) -> Tensor:
