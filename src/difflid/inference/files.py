@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -152,7 +152,9 @@ class _Pipeline:
             writing: deque[Future[FileReport | FileFailure]] = deque()
             for task in self._loaded(jobs, reader):
                 task.attempt(partial(task.dehaze, self._dehazer))
+                patience = task.seconds / 10  # a report need not wait for the next picture where to encode takes little
                 writing.append(writers.submit(self._write, task))
+                wait(writing, timeout=patience)
                 while writing and (len(writing) > WRITERS or writing[0].done()):
                     yield writing.popleft().result()
             yield from (future.result() for future in writing)
@@ -179,13 +181,14 @@ class _Pipeline:
             self._pixels += task.pixels
 
     def _write(self, task: _Task) -> FileReport | FileFailure:
-        task.attempt(task.write)
-        result = FileFailure(task.name, task.error) if task.error else task.report()
-        with self._freed:
-            self._pixels -= task.pixels
-            task.release()
-            self._freed.notify()
-        return result
+        try:
+            task.attempt(task.write)
+            return FileFailure(task.name, task.error) if task.error else task.report()
+        finally:
+            with self._freed:
+                self._pixels -= task.pixels
+                task.release()
+                self._freed.notify()
 
 
 def _make_folder(folder: Path) -> None:

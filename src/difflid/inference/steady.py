@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from difflid import image as images
 from difflid.dehazer import Dehazer, Restoration
 from difflid.network import Condition
-from difflid.views import Source, reduce
 
 __all__ = ["SMOOTHING", "Steady", "dehaze_frames"]
 
@@ -54,7 +54,7 @@ class Steady:
     @torch.inference_mode()
     def see(self, frame: Tensor, time: float) -> Condition:
         """See the next frame as a whole, with what was seen before."""
-        thumbnail, condition = reduce(Source.of(frame), _THUMBNAIL, _THUMBNAIL), self._dehazer.encode(frame)
+        thumbnail, condition = F.adaptive_avg_pool2d(frame, _THUMBNAIL), self._dehazer.encode(frame)
         if self._smoothing and self._seen:
             last, before, known = self._seen
             if time > last and (thumbnail - before).abs().mean() < _CUT:

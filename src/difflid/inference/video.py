@@ -149,7 +149,7 @@ def _add_copy(writer: OutputContainer, stream: Stream) -> Stream:
 
 
 def _copy(packet: Packet[Any], stream: Stream, writer: OutputContainer) -> None:
-    if packet.dts is not None:  # None: the end of the stream
+    if packet.size:  # else it says that the stream ends
         packet.stream = stream
         writer.mux(packet)
 
