@@ -184,7 +184,7 @@ def test_the_best_timestep_is_recommended_and_its_rivals_named() -> None:
 def test_sentences_are_honest() -> None:
     said = "\n".join(sentences(found_study(stub(0, 0.5, 0.5), stub(200, 0.8, 0.5), pixels=0.9)))
     assert "t2 (haze) = 200" in said
-    assert "Both are the same time-step" in said
+    assert "expects content at a smaller time-step" in said
     assert "worse than pixel statistics" in said
     assert "in 4 of 8 comparisons" in said
     said = "\n".join(sentences(found_study(stub(200, 0.8, 0.5), pixels=0.3)))

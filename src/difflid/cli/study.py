@@ -27,7 +27,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 )
 @click.option("--validation-photos", type=click.IntRange(min=10), default=100, show_default=True, help="At most.")
 @click.option("--versions", type=click.IntRange(min=2), default=8, show_default=True, help="Hazy versions of each.")
-@click.option("--steps", type=click.IntRange(min=1), default=500, show_default=True, help="Training of a decoder.")
+@click.option("--steps", type=click.IntRange(min=1), default=400, show_default=True, help="Training of a decoder.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 def study(

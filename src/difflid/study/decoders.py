@@ -37,19 +37,23 @@ class Decoder(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("spread", spread.view(1, -1, 1, 1))
-        layers: list[nn.Module] = [nn.Conv2d(spec.channels, WIDTH, 3, padding=1), nn.SiLU()]
+        layers: list[nn.Module] = [_convolution(spec.channels, WIDTH), nn.SiLU()]
         width = WIDTH
         for doubling in range(1, math.ceil(math.log2(spec.reduction)) + 1):
             narrower = max(LEAST_WIDTH, width // 2)
             size = min(spec.grid * 2**doubling, spec.guide_size)
-            layers += [nn.Upsample(size, mode="bilinear"), nn.Conv2d(width, narrower, 3, padding=1), nn.SiLU()]
+            layers += [nn.Upsample(size, mode="bilinear"), _convolution(width, narrower), nn.SiLU()]
             width = narrower
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
+        self.layers = nn.Sequential(*layers, _convolution(width, 3))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Draw the pictures; latents of any floating type."""
         x = (latents.float() - self.mean) / self.spread
         return self.layers(x.contiguous(memory_format=torch.channels_last))  # a third less time on a processor
+
+
+def _convolution(channels: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, 3, padding=1, padding_mode="replicate")  # zeros would show as coloured borders
 
 
 class TrainedDecoder(NamedTuple):

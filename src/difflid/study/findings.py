@@ -27,7 +27,7 @@ class StudyConfig:
     train_photos: int = 1500  # at most so many train the decoders
     validation_photos: int = 100  # at most so many held-out ones are reported on
     versions: int = 8  # hazy versions of each held-out photograph for the probes
-    steps: int = 500  # training steps of each decoder
+    steps: int = 400  # training steps of each decoder
     seed: int = 0
 
 

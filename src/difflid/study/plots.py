@@ -13,7 +13,7 @@ __all__ = ["curves", "haze_legend", "principal_plot"]
 
 WIDTH, HEIGHT = 520, 250  # pixels of a plot of curves
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 10, 30
-MAP, REACH = 220, 3.2  # side of a map in pixels; standard deviations from its middle to its edge
+MAP, REACH, DOT = 220, 3.2, 2.4  # side of a map in pixels; standard deviations to its edge; radius of a dot
 DENSITIES = 5  # classes h0 (clearest), h1, ... of the page
 
 
@@ -88,11 +88,11 @@ def principal_plot(timestep: int, found: PrincipalMap, transmission: Sequence[fl
     """Draw a dot for every hazy picture, coloured by the density of its haze."""
     dots = "".join(
         f'<circle class="h{min(int((1 - t) * DENSITIES), DENSITIES - 1)}" '
-        f'cx="{_on_map(x):.1f}" cy="{MAP - _on_map(y):.1f}" r="2.4"/>'
+        f'cx="{_on_map(x):.1f}" cy="{MAP - _on_map(y):.1f}" r="{DOT}"/>'
         for (x, y), t in zip(found.points, transmission, strict=True)
     )
     axes = zip(found.explained, found.correlation, strict=True)
-    along, up = (f"{share:.0%} of the variance, r = {r:.2f}" for share, r in axes)
+    along, up = (f"{share:.0%}, r = {r:.2f}" for share, r in axes)
     return (
         f'<figure class="plot"><svg viewBox="0 0 {MAP} {MAP}" role="img" aria-label="map at time-step {timestep}">'
         f"{dots}</svg><figcaption><b>t = {timestep}</b><br>across: {along}<br>up: {up}</figcaption></figure>"
@@ -100,7 +100,7 @@ def principal_plot(timestep: int, found: PrincipalMap, transmission: Sequence[fl
 
 
 def _on_map(value: float) -> float:
-    return (max(-REACH, min(REACH, value)) / REACH + 1) * MAP / 2
+    return max(-REACH, min(REACH, value)) / REACH * (MAP / 2 - DOT) + MAP / 2
 
 
 def haze_legend() -> str:

@@ -54,8 +54,8 @@ def sentences(study: Study) -> list[str]:
         f"t1 (content) = {content.timestep}: {_reason(content, 'what is behind the haze')}",
         f"t2 (haze) = {haze.timestep}: {_reason(haze, 'how dense the haze is at a place')}",
     ]
-    if content.timestep == haze.timestep:
-        found.append("Both are the same time-step: in this prior, content and haze are not told at different ones.")
+    if content.timestep >= haze.timestep:
+        found.append("The method expects content at a smaller time-step than haze; these numbers do not show it.")
     return [*found, *_comparisons(study), _sum(study)]
 
 
