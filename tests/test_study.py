@@ -287,11 +287,13 @@ def test_any_prior_can_be_studied(folder: Path) -> None:
     assert study.validation_photos == 10
 
 
-def test_too_few_photographs_and_odd_timesteps_are_errors(tmp_path: Path, folder: Path) -> None:
+def test_what_cannot_be_studied_is_said(tmp_path: Path, folder: Path) -> None:
     for index in range(5):
         picture(index).save(tmp_path / f"{index}.png")
     with pytest.raises(DataError, match="at least 10 photographs in the held-out part"):
         study_prior(tiny_prior(), tmp_path)
+    with pytest.raises(DataError, match="no such folder of depth maps"):
+        study_prior(tiny_prior(), folder, tmp_path / "none")
     for timesteps in ((), (0, 1000), (100, 0), (-1, 0)):
         with pytest.raises(ConfigError, match="ascending time-steps from 0 to 999"):
             study_prior(tiny_prior(), folder, config=StudyConfig(timesteps=timesteps))

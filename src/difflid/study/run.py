@@ -55,7 +55,7 @@ def study_prior(
 
     Raises:
         ConfigError: the time-steps are not ascending integers from 0 to 999.
-        DataError: there are too few photographs, or one cannot be read.
+        DataError: there are too few photographs, one cannot be read, or there is no such folder of depth maps.
     """
     config = config or StudyConfig()
     _check_timesteps(config.timesteps)
@@ -84,6 +84,8 @@ def _check_timesteps(timesteps: Sequence[int]) -> None:
 
 
 def _material(prior: Prior, photos: Path, depth: Path | None, config: StudyConfig) -> Material:
+    if depth and not depth.is_dir():
+        raise DataError(f"no such folder of depth maps: {depth}")
     train_files, validation_files = split_photos(photo_files(photos))
     if len(validation_files) < LEAST_VALIDATION or not train_files:
         raise DataError(
