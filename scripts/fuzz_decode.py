@@ -1,4 +1,6 @@
-"""Damage encoded pictures in every format and read them: each is a picture or an ImageError, in time and in memory.
+"""Damage encoded pictures in every format, read them and write them again, in bounded time and memory.
+
+Each must be a picture, which can be written in every format that has its mode, or an ImageError.
 
 python scripts/fuzz_decode.py [--count 5000] [--seed 0] [--keep FOLDER]
 
@@ -26,6 +28,7 @@ from difflid.image import Writing
 
 SECONDS = 20  # for one file
 MEMORY = 3 << 30  # bytes of address space beyond what the process starts with
+LARGE = 2000  # rows of a picture that is not written
 CHUNK = 100  # files per process
 DEPTHS = (np.uint8, np.uint16, np.float32)
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -163,7 +166,21 @@ def read(data: bytes) -> str:
         return "out of memory" if isinstance(error.__cause__, MemoryError) else ""
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    return "" if picture.pixels.shape == (*picture.size[::-1], 3) else "another size than it says"
+    if picture.pixels.shape != (*picture.size[::-1], 3):
+        return "another size than it says"
+    return "" if len(picture.samples) > LARGE else write(picture)
+
+
+def write(picture: image.Picture) -> str:
+    """Return what is wrong with how ``picture`` was written."""
+    for format in ("AVIF", "JPEG", "PNG", "TIFF", "WEBP"):
+        try:
+            image.encode(picture, format)
+        except DifflidError:
+            continue
+        except Exception as error:
+            return f"writing {format}: {type(error).__name__}: {error}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -169,10 +169,10 @@ def test_heic_keeps_more_than_8_bit():
     np.testing.assert_allclose(again.pixels, picture.pixels, atol=0.01)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_avif_and_back(mode):
     source = photo().convert(mode)
-    if mode == "RGBA":
+    if mode.endswith("A"):
         source.putalpha(Image.linear_gradient("L").resize(source.size))
     picture = image.load(source)
     again = image.load(image.encode(picture, "AVIF"))

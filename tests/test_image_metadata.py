@@ -132,6 +132,27 @@ def test_a_deep_tiff_is_turned_upright_once(orientation, dtype, tmp_path):
     np.testing.assert_array_equal(image.load(tmp_path / "b.tif").samples, picture.samples)
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_bigtiff_is_read_and_becomes_a_tiff(dtype, bigtiff, tmp_path):
+    samples = np.random.default_rng(0).random((4, 7, 3)) * (1 if dtype == np.float32 else np.iinfo(dtype).max)
+    tifffile.imwrite(tmp_path / "a.tif", samples.astype(dtype), photometric="rgb", bigtiff=bigtiff, software="maker")
+    image.save(image.load(tmp_path / "a.tif"), tmp_path / "b.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), samples.astype(dtype))
+    with tifffile.TiffFile(tmp_path / "b.tif") as written:
+        if not (bigtiff and dtype == np.float32):
+            assert written.pages.first.tags["Software"].value == "maker"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("exif", [b"II*\0\xff\xff\xff\xff", b"MM\0+\0\x08", b"nonsense"])
+def test_damaged_exif_does_not_hinder_writing(exif, format, dtype):
+    data = image.encode(image.from_samples(np.zeros((4, 7, 3), dtype), "RGB", exif=exif), format)
+    assert image.load(data).size == (7, 4)
+
+
 def test_metadata_that_do_not_fit_are_told_and_can_be_dropped():
     picture = image.from_samples(np.zeros((8, 8, 3), np.uint8), "RGB", xmp=bytes(70_000))
     with pytest.raises(ImageError, match="XMP data is too long; drop its metadata"):

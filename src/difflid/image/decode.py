@@ -17,7 +17,7 @@ from difflid.errors import ImageError, MissingExtra
 from difflid.image.deep import is_deep, is_float_tiff, read_deep, read_float_tiff, stored_as
 from difflid.image.encode import WRITABLE_SUFFIXES
 from difflid.image.heif import is_heif, open_heif, read_heif
-from difflid.image.metadata import descriptive_tags, take_orientation, turn_upright, upright_xmp
+from difflid.image.metadata import descriptive_tags, read_tags, take_orientation, turn_upright, upright_xmp
 from difflid.image.picture import Picture, Samples, from_samples
 from difflid.image.raw import RAW_SUFFIXES, read_raw
 
@@ -105,14 +105,20 @@ def _from_data(data: bytes) -> Picture:
 
 
 def _from_float_tiff(data: bytes) -> Picture:
-    tags = Image.Exif()
-    tags.load(data)  # an EXIF block is a TIFF file
-    samples = read_float_tiff(data, MAX_PIXELS)
-    fields = {"icc": tags.get(_ICC_TAG, b""), "xmp": upright_xmp(tags.get(_XMP_TAG, b""))}
-    upright = turn_upright(samples, tags.get(ExifTags.Base.Orientation, 1))
-    described = descriptive_tags(tags)
-    exif = _without_mark(described.tobytes()) if described else b""
-    return from_samples(upright, ("L", "LA", "RGB", "RGBA")[samples.shape[-1] - 1], format="TIFF", exif=exif, **fields)
+    samples, tags = read_float_tiff(data, MAX_PIXELS)
+    described = read_tags(data)  # an EXIF block is a TIFF file
+    return from_samples(
+        turn_upright(samples, tags.get(ExifTags.Base.Orientation, 1)),
+        ("L", "LA", "RGB", "RGBA")[samples.shape[-1] - 1],
+        format="TIFF",
+        exif=_without_mark(described.tobytes()) if described else b"",
+        xmp=upright_xmp(_only_bytes(tags.get(_XMP_TAG))),
+        icc=_only_bytes(tags.get(_ICC_TAG)),
+    )
+
+
+def _only_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else b""
 
 
 def _from_heif(data: bytes) -> Picture:
@@ -125,8 +131,8 @@ def _from_heif(data: bytes) -> Picture:
         mode,
         format="HEIF",
         exif=exif,
-        xmp=upright_xmp(image.info.get("xmp") or b""),
-        icc=image.info.get("icc_profile") or b"",
+        xmp=upright_xmp(_only_bytes(image.info.get("xmp"))),
+        icc=_only_bytes(image.info.get("icc_profile")),
     )
 
 
@@ -139,14 +145,14 @@ def _decode(data: bytes) -> Picture:
     samples, mode = read_deep(data, stored_as(image)) if is_deep(image) else _samples(image)
     samples, mode = _with_key_alpha(samples, mode, key)
     orientation, exif = take_orientation(_exif(image))  # Pillow turns a TIFF itself, when it decodes it
-    xmp = image.info.get("xmp") or b""
+    xmp = _only_bytes(image.info.get("xmp"))
     return from_samples(
         turn_upright(samples, orientation),
         mode,
         format="JPEG" if image.format == "MPO" else image.format,
         exif=exif,
         xmp=xmp if orientation == 1 and image.format != "TIFF" else upright_xmp(xmp),
-        icc=image.info.get("icc_profile") or b"",
+        icc=_only_bytes(image.info.get("icc_profile")),
         encoding=encoding,
     )
 
@@ -160,8 +166,8 @@ def _from_pil(image: Image.Image) -> Picture:
         mode,
         format=image.format,
         exif=exif,
-        xmp=image.info.get("xmp") or b"",
-        icc=image.info.get("icc_profile") or b"",
+        xmp=_only_bytes(image.info.get("xmp")),
+        icc=_only_bytes(image.info.get("icc_profile")),
     )
 
 

@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image, TiffImagePlugin
 
 from difflid.errors import ImageError
-from difflid.image.metadata import descriptive_tags
+from difflid.image.metadata import read_tags
 from difflid.image.picture import Samples
 
 __all__ = ["is_deep", "is_float_tiff", "read_deep", "read_float_tiff", "stored_as", "write_png", "write_tiff"]
@@ -29,6 +29,7 @@ _PNG_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG colour type
 _PNG_UP = 2  # PNG filter: difference to the row above
 _BLACK_IS_ZERO, _RGB = 1, 2  # TIFF PhotometricInterpretation
 _UNASSOCIATED_ALPHA = 2  # TIFF ExtraSamples
+_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
 _PLANES = 2  # TIFF PlanarConfiguration
 _UNSIGNED, _FLOAT = 1, 3  # TIFF SampleFormat
 
@@ -77,32 +78,33 @@ def _decode_as(data: bytes, stored: str) -> Samples:
 
 def is_float_tiff(data: bytes) -> bool:
     """Tell whether an encoded picture is a TIFF of floats."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
+    if data[:4] not in _TIFF_MARKS:
         return False
-    tags = Image.Exif()
-    tags.load(data)
-    formats = tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)
-    return _FLOAT in (formats if isinstance(formats, tuple) else (formats,))
+    try:
+        with tifffile.TiffFile(BytesIO(data)) as file:
+            return int(file.pages.first.sampleformat) == _FLOAT
+    except Exception:  # tifffile raises anything on damaged files
+        return False
 
 
-def read_float_tiff(data: bytes, most_pixels: int) -> Samples:
-    """Decode a TIFF of one picture of floats: samples ``(H, W, C)``, not turned.
+def read_float_tiff(data: bytes, most_pixels: int) -> tuple[Samples, dict[int, Any]]:
+    """Decode a TIFF of one picture of floats: samples ``(H, W, C)``, not turned, and its tags.
 
     Raises:
         ImageError: it holds several pictures, or other than 1 to 4 channels, or more than ``most_pixels``.
     """
     with tifffile.TiffFile(BytesIO(data)) as file:
-        page = file.pages.first
+        page: Any = file.pages.first
         if len(file.pages) > 1 or page.ndim not in (2, 3):
             raise ImageError(f"it holds {len(file.pages)} pages of {page.ndim} dimensions, expected one picture")
         if page.imagewidth * page.imagelength > most_pixels:
             raise ImageError(f"{page.imagewidth}x{page.imagelength} is more than {most_pixels // 10**6} megapixels")
         if not 1 <= page.samplesperpixel <= 4:
             raise ImageError(f"it has {page.samplesperpixel} channels, expected 1 to 4")
-        samples = page.asarray()
+        samples, tags = page.asarray(), {tag.code: tag.value for tag in page.tags}
     if page.planarconfig == _PLANES and samples.ndim == 3:
         samples = np.moveaxis(samples, 0, -1)
-    return np.atleast_3d(samples)
+    return np.atleast_3d(samples), tags
 
 
 def write_png(samples: Samples, *, icc: bytes, exif: bytes, xmp: bytes) -> bytes:
@@ -141,8 +143,9 @@ def write_tiff(samples: Samples, *, icc: bytes, exif: bytes, xmp: bytes) -> byte
     """Encode samples ``(H, W, C)``, uint16 or float, as uncompressed little-endian TIFF in one strip."""
     height, width, channels = samples.shape
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    for tag, value in _described(exif).items():
-        tags[tag] = value
+    described = read_tags(exif)
+    for tag in described:
+        tags[tag] = described.get_ifd(tag) or described[tag]
     tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
     tags[TiffImagePlugin.BITSPERSAMPLE] = (8 * samples.itemsize,) * channels
     tags[TiffImagePlugin.SAMPLEFORMAT] = (_FLOAT if samples.dtype.kind == "f" else _UNSIGNED,) * channels
@@ -163,10 +166,3 @@ def write_tiff(samples: Samples, *, icc: bytes, exif: bytes, xmp: bytes) -> byte
     tags.save(file)
     little = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
     return file.getvalue() + np.ascontiguousarray(little).data
-
-
-def _described(block: bytes) -> dict[int, Any]:
-    exif = Image.Exif()
-    exif.load(block)
-    tags = descriptive_tags(exif)
-    return {tag: tags.get_ifd(tag) or tags[tag] for tag in tags}

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from difflid.errors import ImageError
+from difflid.errors import DifflidError, ImageError
 from difflid.image.deep import write_png, write_tiff
 from difflid.image.heif import write_heif
-from difflid.image.metadata import descriptive_tags
+from difflid.image.metadata import read_tags
 from difflid.image.picture import Picture, Samples, to_depth, without_metadata
 
 __all__ = ["WRITABLE_SUFFIXES", "Writing", "check_pil", "encode", "format_of", "save", "to_pil", "writable_format"]
@@ -32,7 +32,7 @@ _FORMATS = {
 }
 WRITABLE_SUFFIXES = frozenset(_FORMATS)
 _MODES = {
-    "AVIF": ("RGB", "RGBA"),
+    "AVIF": ("L", "RGB", "RGBA"),
     "BMP": ("L", "RGB"),
     "HEIF": ("L", "RGB", "RGBA"),
     "JPEG": ("L", "RGB", "CMYK"),
@@ -115,8 +115,10 @@ def encode(picture: Picture, format: str, writing: Writing = Writing()) -> bytes
     picture = picture if writing.metadata else without_metadata(picture)
     try:
         return _encoder(picture, format)(picture, format, writing)
-    except (OSError, ValueError) as error:
-        hint = "; drop its metadata or choose another format" if "too long" in str(error) else ""
+    except (DifflidError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises anything on damaged metadata
+        hint = "; drop its metadata or choose another format" if picture.exif or picture.xmp else ""
         raise ImageError(f"cannot encode the picture as {format}: {error}{hint}") from error
 
 
@@ -174,21 +176,19 @@ def _encoding(picture: Picture, format: str, writing: Writing) -> dict[str, Any]
     options: dict[str, Any] = {}
     if format in _QUALITIES:
         options["quality"] = _QUALITIES[format]
-    if format in ("AVIF", "JPEG"):
+    if format == "JPEG" or (format == "AVIF" and picture.mode.startswith("RGB")):
         options["subsampling"] = "4:4:4"
     if format == picture.format:
         options |= picture.encoding
     if writing.quality:
         options |= {"quality": writing.quality, "lossless": False}
-    if writing.subsampling and format in ("AVIF", "JPEG"):
+    if writing.subsampling and "subsampling" in options:
         options["subsampling"] = writing.subsampling
     return options
 
 
 def _tiff_tags(picture: Picture) -> Image.Exif:
-    exif = Image.Exif()
-    exif.load(picture.exif)
-    tags = descriptive_tags(exif)
+    tags = read_tags(picture.exif)
     if picture.xmp:
         tags[_XMP_TAG] = picture.xmp
     return tags

@@ -12,7 +12,7 @@ from PIL import Image
 
 from difflid.image.picture import Samples
 
-__all__ = ["descriptive_tags", "take_orientation", "turn_upright", "upright_xmp"]
+__all__ = ["descriptive_tags", "read_tags", "take_orientation", "turn_upright", "upright_xmp"]
 
 _ORIENTATION = 0x0112
 _SHORT = 3  # type of an unsigned 16-bit entry
@@ -58,14 +58,25 @@ def take_orientation(exif: bytes) -> tuple[int, bytes]:
     return orientation, bytes(upright)
 
 
-def upright_xmp(xmp: bytes | str) -> bytes:
+def upright_xmp(xmp: bytes) -> bytes:
     """Let an XMP packet say orientation 1, as attribute or as element; all other bytes stay."""
-    packet = xmp.encode() if isinstance(xmp, str) else xmp
-    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", packet)
+    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def descriptive_tags(exif: Image.Exif) -> Image.Exif:
-    """Drop the tags that say how a TIFF file stores its pixels; the others hold for any file."""
-    for tag in set(exif) - _DESCRIPTIVE:
-        del exif[tag]
-    return exif
+    """Take the tags that hold for any file, leaving those that say how a TIFF stores its pixels."""
+    described, block = Image.Exif(), Image.Exif()
+    for tag in sorted(_DESCRIPTIVE & set(exif)):
+        described[tag] = exif.get_ifd(tag) or exif[tag]
+    block.load(described.tobytes())  # from a BigTIFF too, it is a block as any other
+    return block
+
+
+def read_tags(block: bytes) -> Image.Exif:
+    """Read the descriptive tags of an EXIF block; a damaged one has none."""
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        return descriptive_tags(exif)
+    except Exception:  # Pillow raises anything on damaged blocks
+        return Image.Exif()
