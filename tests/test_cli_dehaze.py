@@ -171,7 +171,11 @@ def test_bad_bytes_from_standard_input(dehaze):
         ["a.png", "--quality", "101"],
         ["a.png", "--subsampling", "4:1:0"],
         ["a.png", "--nonsense"],
+        ["a.png", "--strength", "nan"],
         ["-", "a.png"],
+        ["-", "-o", "a.mp4"],
+        ["a.mp4", "-o", "-"],
+        [".", "-o", "-"],
         ["-", "--maps"],
         ["-", "-o", "folder"],
         ["a.png", "--overwrite", "--skip-existing"],
@@ -192,8 +196,12 @@ def test_what_is_not_there_is_said(dehaze, tmp_path, option, value, message):
 
 
 def test_no_haze_is_said_aloud():
-    assert _haze(NO_HAZE / 2).startswith("no haze found, left as it is (0.0")
-    assert [_haze(score) for score in (0.1, 0.3, 0.8, 1.0)] == [
+    def seen(score, frames=1):
+        return FileReport("a", (3, 2), score, 1.0, frames=frames)
+
+    assert _haze(seen(NO_HAZE / 2, frames=8)).startswith("no haze found (0.0")
+    assert _haze(seen(NO_HAZE / 2)).startswith("no haze found, left as it is (0.0")
+    assert [_haze(seen(score)) for score in (0.1, 0.3, 0.8, 1.0)] == [
         "light haze (0.10)",
         "haze (0.30)",
         "dense haze (0.80)",

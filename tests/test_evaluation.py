@@ -410,7 +410,7 @@ def test_files_hold_all_that_makes_the_numbers(pairs: Path, tmp_path: Path) -> N
     data = json.loads((tmp_path / "out/results.json").read_text())
     assert data["protocol"]["psnr_cap"] == 60
     assert data["methods"][1]["weights_sha256"] == {"model.safetensors": "ab" * 32}
-    assert set(data["versions"]) == {"difflid", "torch", "numpy", "python"}
+    assert set(data["versions"]) == {"difflid", "torch", "diffusers", "numpy", "pillow", "safetensors", "python"}
     assert len(data["rows"]) == 12
     with (tmp_path / "out/results.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))

@@ -106,7 +106,7 @@ def test_a_result_that_exists_is_overwritten_only_when_asked(folder, tmp_path):
 
 def test_several_results_need_a_folder(folder, tmp_path):
     (tmp_path / "out.png").touch()
-    with pytest.raises(ConfigError, match=r"out\.png is a file"):
+    with pytest.raises(ConfigError, match=r"out\.png names one file"):
         plan_outputs([folder], tmp_path / "out.png", overwrite=True)
 
 

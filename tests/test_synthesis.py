@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from difflid.data.dataset import HazyCrops, Photo
+from difflid.data.dataset import HazyCrops, Photo, load_photos
 from difflid.data.synthesis import Camera, Haze, draw_camera, draw_haze, photograph, render, resample
+from difflid.data.synthetic_pairs import write_pairs
+from difflid.errors import DataError
 
 DEPTH = np.linspace(1, 0, 40, dtype=np.float32)[:, None].repeat(60, axis=1)
 
@@ -123,3 +127,26 @@ def test_windows_lie_in_their_pictures() -> None:
     assert (left >= 0).all()
     assert (top + 32 <= height + 1e-3).all()
     assert (left + 32 <= width + 1e-3).all()
+
+
+def test_photographs_are_upright_and_meet_their_own_depth(tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "a[1].jpg", exif=exif)
+    Image.new("L", (3, 2), 51).save(tmp_path / "depth" / "a[1].2.png")  # of another photograph
+    deep = np.linspace(0, 65535, 60, dtype=np.uint16).reshape(10, 6)
+    Image.fromarray(deep).save(tmp_path / "depth" / "a[1].png")
+    (photo,) = load_photos([tmp_path / "a[1].jpg"], tmp_path / "depth")
+    assert photo.clear.size == (20, 40)
+    assert photo.depth is not None
+    np.testing.assert_allclose(photo.depth, deep / 65535, atol=1e-6)
+
+
+def test_missing_depth_and_earlier_pairs_are_said(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="no such folder"):
+        write_pairs(tmp_path, tmp_path / "out", depth=tmp_path / "nope", count=1, seed=0)
+    write_pairs(tmp_path, tmp_path / "out", depth=None, count=1, seed=0)
+    with pytest.raises(DataError, match="out exists already"):
+        write_pairs(tmp_path, tmp_path / "out", depth=None, count=1, seed=0)

@@ -18,6 +18,7 @@ from tiny import tiny_dehazer
 from difflid.cli import main
 from difflid.cli.reports import Reports, line
 from difflid.errors import ConfigError, MissingExtra, VideoError
+from difflid.image import Writing
 from difflid.inference import FileFailure, FileReport, Job, Settings, Steady, dehaze_files, dehaze_frames, plan_outputs
 from difflid.inference.video import dehaze_video
 
@@ -191,6 +192,20 @@ def test_the_dehazer_sees_frames_upright(dehazer, tmp_path, turn):
     sideways = dehazer(look(tmp_path / "a.mov")[1][0].astype(np.uint8))
     result = look(tmp_path / "b.mov")[1][0]
     assert np.abs(result - expected).mean() < np.abs(result - sideways).mean() / 1.1
+
+
+def test_strip_drops_what_is_said_of_the_film(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", frames=2)
+    dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4", Settings(writing=Writing(metadata=False)))
+    with av.open(str(tmp_path / "b.mp4")) as film:
+        assert not {"title", "com.example.lens"} & set(about(film))
+
+
+def test_the_white_balance_is_of_pictures(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", frames=2)
+    with pytest.raises(VideoError, match="white balance is of pictures only"):
+        dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4", Settings(white_balance=True))
+    assert not (tmp_path / "b.mp4").exists()
 
 
 @pytest.mark.parametrize(

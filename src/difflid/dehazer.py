@@ -238,7 +238,8 @@ class Dehazer(nn.Module):
         weights = {key: value.half().contiguous() for key, value in self.network.state_dict().items()}
         save_file(weights, folder / "model.safetensors.part")
         (folder / "model.safetensors.part").replace(folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        (folder / "config.json.part").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        (folder / "config.json.part").replace(folder / "config.json")
 
     def push_to_hub(self, repository: str, *, private: bool = False) -> str:
         """Put the model on the Hugging Face hub as ``OWNER/NAME``; return the address of the commit.
@@ -262,10 +263,16 @@ class Dehazer(nn.Module):
             ModelError: there is no such model, or its files are damaged or do not fit each other.
         """
         folder = find_model(name_or_folder, revision=revision)
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} is not a model folder: it has no config.json")
         try:
             config = _read_config(json.loads((folder / "config.json").read_text()))
             weights = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        except KeyError as error:
+            raise ModelError(
+                f"{folder} is not a model folder (of a prior, perhaps): no {error} in config.json"
+            ) from error
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
             raise ModelError(f"{folder} is not a model folder: {error}") from error
         network = DiffLI2D(config.network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 15 % faster on a CPU

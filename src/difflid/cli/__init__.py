@@ -55,6 +55,8 @@ class _Verbs(click.Group):
             return super().invoke(ctx)
         except DifflidError as error:
             raise _Failure(str(error)) from error
+        except OSError as error:  # of the standard output, say: it is full, or nobody reads it
+            raise _Failure(f"cannot read or write: {error}") from error
         except KeyboardInterrupt:
             ctx.exit(130)
 

@@ -1,5 +1,6 @@
 """``difflid dehaze``: pictures in, pictures out; video too."""
 
+import math
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -100,6 +101,8 @@ def dehaze(
     from difflid.image import Writing
     from difflid.inference import Settings, dehaze_file, dehaze_files, is_done, plan_outputs, watch_folder
 
+    if math.isnan(strength) or math.isnan(smoothing):
+        raise click.UsageError("--strength and --smoothing are numbers, got nan")
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
     settings = Settings(
@@ -149,10 +152,12 @@ def _streams(
     inputs: tuple[Path, ...], output: Path | None, maps: bool, overwrite: bool
 ) -> tuple[Path | bytes, Path | BinaryIO]:
     """Take the source, the target or both from the standard streams."""
-    from difflid.inference import plan_outputs
+    from difflid.inference.plan import is_video, plan_outputs
 
     if len(inputs) > 1:
         raise click.UsageError("with - there can be only one INPUT and one OUTPUT")
+    if inputs[0].is_dir() or is_video(inputs[0]) or (output is not None and is_video(output)):
+        raise click.UsageError("only a picture goes through the standard streams, no folder and no video")
     source = sys.stdin.buffer.read() if inputs == (_STREAM,) else inputs[0]
     if output is None or output == _STREAM:
         if maps:

@@ -85,14 +85,17 @@ def line(report: "FileReport") -> str:
     if report.frames > 1:
         length, pace = f"  {report.frames} frames", f" ({report.seconds / report.frames:.2f} s per frame)"
     damage = f"  {report.damaged} damaged parts left out" if report.damaged else ""
-    return f"{report.name}  {width}x{height}{length}  {_haze(report.haze_score)}  {report.seconds:.1f} s{pace}{damage}"
+    return f"{report.name}  {width}x{height}{length}  {_haze(report)}  {report.seconds:.1f} s{pace}{damage}"
 
 
-def _haze(score: float) -> str:
+def _haze(report: "FileReport") -> str:
     from difflid.dehazer import NO_HAZE
 
-    word = "no haze found, left as it is" if score < NO_HAZE else next(word for limit, word in _HAZE if score <= limit)
-    return f"{word} ({score:.2f})"
+    score = report.haze_score
+    if score >= NO_HAZE:
+        return f"{next(word for limit, word in _HAZE if score <= limit)} ({score:.2f})"
+    left = ", left as it is" if report.frames == 1 else ""  # the frames of a video are treated alike
+    return f"no haze found{left} ({score:.3f})"
 
 
 def _reason(failure: "FileFailure") -> str:

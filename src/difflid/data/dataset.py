@@ -16,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from difflid import image
 from difflid.data.pairs import Pair
-from difflid.data.photos import decode_all, open_photo
+from difflid.data.photos import decode_all, open_photo, photo_files
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
 from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
-from difflid.errors import DataError
+from difflid.errors import DataError, ImageError
 
 __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
 
@@ -57,14 +58,24 @@ class HazyBatch(NamedTuple):
 
 
 def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]:
-    """Decode photographs and, where there is one of the same stem, their depth map (8 bit grey, 255 far)."""
-    return decode_all(files, lambda path: _load_photo(path, depth_folder))
+    """Decode photographs and, where there is one of the same stem, their depth map (grey, 8 or 16 bit, white far).
+
+    Raises:
+        DataError: a picture cannot be read, or there is no folder of depth maps.
+    """
+    depths = {path.stem: path for path in photo_files(depth_folder)} if depth_folder else {}
+    return decode_all(files, lambda path: _load_photo(path, depths.get(path.stem)))
 
 
-def _load_photo(path: Path, depth_folder: Path | None) -> Photo:
-    depth_file = next(iter(depth_folder.glob(f"{path.stem}.*")), None) if depth_folder else None
-    depth = None if depth_file is None else np.asarray(open_photo(depth_file).convert("L"), np.float32)
-    return Photo(path.stem, open_photo(path), None if depth is None else depth / np.float32(255))
+def _load_photo(path: Path, depth: Path | None) -> Photo:
+    return Photo(path.stem, open_photo(path), None if depth is None else _load_depth(depth))
+
+
+def _load_depth(path: Path) -> NDArray[np.float32]:
+    try:
+        return image.load(path).pixels[..., 0]
+    except ImageError as error:
+        raise DataError(f"cannot read the depth map {path}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from difflid.errors import DataError
@@ -73,14 +73,14 @@ def _attempt(decode: Callable[[Source], Decoded], source: Source) -> Decoded | D
 
 
 def open_photo(path: Path) -> Image.Image:
-    """Decode a picture as 8 bit RGB.
+    """Decode a picture as 8 bit RGB, upright.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # Pillow raises anything on damaged files
         raise DataError(f"cannot read the picture {path}: {str(error) or type(error).__name__}") from error
 

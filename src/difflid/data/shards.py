@@ -88,11 +88,13 @@ class Shards:
         try:
             self._index: NDArray[np.int64] = np.load(folder / INDEX, mmap_mode="r")
             about = json.loads((folder / ABOUT).read_text())
-        except (OSError, ValueError) as error:
+            version, self._crop = about["version"], int(about["crop"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} holds no complete shards (difflid data pack makes them): {error}") from error
-        if about["version"] != VERSION:
-            raise DataError(f"the shards in {folder} are of version {about['version']}, expected {VERSION}; pack again")
-        self._crop = int(about["crop"])
+        if version != VERSION:
+            raise DataError(f"the shards in {folder} are of version {version}, expected {VERSION}; pack again")
+        if self._index.ndim != 2 or self._index.shape[1] != 5 or not len(self._index) or self._index.min() < 0:
+            raise DataError(f"{folder / INDEX} is no index of shards: it has the shape {self._index.shape}; pack again")
         self._first = np.searchsorted(self._index[:, 0], np.arange(self._index[-1, 0] + 2))  # pair of each shard, end
 
     def __len__(self) -> int:

@@ -27,8 +27,10 @@ def write_pairs(photos: Path, output: Path, *, depth: Path | None, count: int, s
         the names of the pairs.
 
     Raises:
-        DataError: a photograph cannot be read, or a file cannot be written.
+        DataError: a photograph cannot be read, a file cannot be written, or ``output`` holds something.
     """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise DataError(f"{output} exists already: choose another folder or remove it")
     names = []
     for place, file in enumerate(photo_files(photos)):
         (photo,) = load_photos([file], depth)

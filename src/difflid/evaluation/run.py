@@ -182,5 +182,5 @@ def _check_names(what: str, names: Sequence[str]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("difflid", "torch", "numpy")}
+    packages = {name: version(name) for name in ("difflid", "torch", "diffusers", "numpy", "pillow", "safetensors")}
     return packages | {"python": platform.python_version()}

@@ -106,7 +106,10 @@ class _Task:
 
     def write(self) -> None:
         if not isinstance(self.target, Path):
-            self.target.write(self._encoded(image.writable_format(self.picture)))
+            try:
+                self.target.write(self._encoded(image.writable_format(self.picture)))
+            except OSError as error:
+                raise ImageError(f"cannot write the result of {self.name}: {error}") from error
             return
         _make_folder(self.target.parent)
         image.write_bytes(self._encoded(image.format_of(self.target)), self.target)
@@ -118,8 +121,14 @@ class _Task:
         """Encode the result; what was left alone keeps its bytes where nothing else is asked for."""
         writing = self.settings.writing
         if self.dehazed.left_alone and format == self.picture.format and writing == UNCHANGED:
-            return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+            return self._source_bytes()
         return image.encode(self.dehazed.picture, format, writing)
+
+    def _source_bytes(self) -> bytes:
+        try:
+            return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot read {self.name} again to copy it: {error.strerror or error}") from error
 
     def report(self) -> FileReport:
         return FileReport(self.name, self.picture.size, self.dehazed.haze_score, self.seconds)

@@ -106,6 +106,8 @@ def _matches(given: Path) -> list[Path]:
 def _jobs(inputs: Sequence[Path], output: Path | None, recursive: bool) -> list[Job]:
     if len(inputs) == 1 and output is not None and not inputs[0].is_dir() and _is_file_name(output):
         return [Job(inputs[0], output)]
+    if output is not None and _is_file_name(output) and (is_video(output) or output.suffix.lower() in SUFFIXES):
+        raise ConfigError(f"{output} names one file; the results of several pictures need a folder")
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"{output} is a file; the results of several pictures need a folder")
     jobs = (

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from difflid import image as images
-from difflid.dehazer import Dehazer, Restoration
+from difflid.dehazer import Dehazer, Detail, Restoration
 from difflid.network import Condition
 
 __all__ = ["SMOOTHING", "Steady", "dehaze_frames"]
@@ -40,7 +40,9 @@ class Steady:
         self._dehazer, self._smoothing = dehazer, smoothing
         self._seen: tuple[float, Tensor, Condition] | None = None
 
-    def restore(self, frame: Tensor, time: float, *, strength: float = 1.0, tile: int | None = None) -> Restoration:
+    def restore(
+        self, frame: Tensor, time: float, *, strength: float = 1.0, tile: int | None = None, detail: Detail = "exact"
+    ) -> Restoration:
         """Dehaze the next frame.
 
         Args:
@@ -48,8 +50,9 @@ class Steady:
             time: of the frame, in seconds.
             strength: see :meth:`difflid.dehazer.Dehazer.restore`.
             tile: see :meth:`difflid.dehazer.Dehazer.restore`.
+            detail: see :meth:`difflid.dehazer.Dehazer.dehaze`.
         """
-        return self._dehazer.restore(frame, self.see(frame, time), strength=strength, tile=tile)
+        return self._dehazer.restore(frame, self.see(frame, time), strength=strength, tile=tile, detail=detail)
 
     @torch.inference_mode()
     def see(self, frame: Tensor, time: float) -> Condition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -74,10 +74,12 @@ def dehaze_video(
         VideoError: the video cannot be read or written.
     """
     settings, start = settings or Settings(), time.perf_counter()
+    if settings.white_balance:
+        raise VideoError(f"{source} is a video, and the white balance is of pictures only; dehaze it without")
     with _explained(source, target), _open(source) as reader, _temporary(target) as path:
         with av.open(str(path), "w", container_options=_KEPT_IN_MP4) as writer:
             film = _Film(dehazer, settings, writer, _first_frame(source), reader.streams.video[0])
-            _convey(reader, writer, film, progress)
+            _convey(reader, writer, film, settings.writing.metadata, progress)
         if not film.count:
             raise VideoError("it has no frame")
         score, seconds = film.veil / film.count, time.perf_counter() - start
@@ -102,10 +104,13 @@ def _first_frame(source: Path) -> VideoFrame:
     raise VideoError("it has no frame")
 
 
-def _convey(reader: InputContainer, writer: OutputContainer, film: _Film, progress: Progress | None) -> None:
+def _convey(
+    reader: InputContainer, writer: OutputContainer, film: _Film, metadata: bool, progress: Progress | None
+) -> None:
     video = reader.streams.video[0]
-    copies = {stream.index: _add_copy(writer, stream) for stream in _copied(reader)}
-    writer.metadata.update({key: value for key, value in reader.metadata.items() if key not in _OF_THE_FILE})
+    copies = {stream.index: _add_copy(writer, stream, metadata) for stream in _copied(reader)}
+    if metadata:
+        writer.metadata.update({key: value for key, value in reader.metadata.items() if key not in _OF_THE_FILE})
     writer.set_chapters(reader.chapters())
     expected = video.frames or _frames_by_duration(reader, video)
     for packet in reader.demux(video, *_copied(reader)):
@@ -139,13 +144,18 @@ def _copied(reader: InputContainer) -> list[Stream]:
     return [*reader.streams.audio, *reader.streams.subtitles]
 
 
-def _add_copy(writer: OutputContainer, stream: Stream) -> Stream:
+def _add_copy(writer: OutputContainer, stream: Stream, metadata: bool) -> Stream:
     name = stream.codec_context.name
     if name not in writer.supported_codecs:
         raise VideoError(f"a {writer.format.name} file cannot hold {stream.type} as {name}; write an .mkv file")
     copy = writer.add_stream_from_template(stream)
-    copy.metadata.update(stream.metadata)
+    copy.metadata.update(_kept(stream.metadata, metadata))
     return copy
+
+
+def _kept(tags: Mapping[str, str], everything: bool) -> dict[str, str]:
+    """Keep the tags of a stream, or only what chooses among streams."""
+    return {key: value for key, value in tags.items() if everything or key == "language"}
 
 
 def _copy(packet: Packet[Any], stream: Stream, writer: OutputContainer) -> None:
@@ -213,8 +223,9 @@ class _Film:
 
     def _dehaze(self, pixels: NDArray[Any], time: float) -> NDArray[np.uint16]:
         upright = np.rot90(pixels, self._turns).astype(np.float32) / _MOST
+        how = self._settings
         restoration = self._steady.restore(
-            image.to_tensor(upright).to(self._device), time, strength=self._settings.strength, tile=self._settings.tile
+            image.to_tensor(upright).to(self._device), time, strength=how.strength, tile=how.tile, detail=how.detail
         )
         self.count += 1
         self.veil += float(restoration.haze_score[0])
@@ -239,7 +250,7 @@ def _add_video(writer: OutputContainer, first: VideoFrame, video: VideoStream, s
     if first.rotation:
         matrix = first.side_data[SideData.DISPLAYMATRIX]  # type: ignore[typeddict-item]
         stream.set_display_matrix(np.frombuffer(bytes(matrix), np.int32).tolist())
-    stream.metadata.update(video.metadata)
+    stream.metadata.update(_kept(video.metadata, settings.writing.metadata))
     return stream
 
 
