@@ -27,7 +27,7 @@ from difflid.zoo import find_model, upload_model
 
 __all__ = ["MAPS", "NO_HAZE", "Dehazed", "Dehazer", "DehazerConfig", "Detail", "Restoration"]
 
-NO_HAZE = 0.03  # a picture whose haze score is lower is said to have no haze, and left alone
+NO_HAZE = 0.015  # a picture whose haze score is lower is said to have no haze, and left alone
 FAST_FROM = 8_000_000  # pixels from which "auto" takes the fast path
 PIXEL_BYTES = 800  # of memory that the network takes per pixel it looks at
 WHITE_GAINS = 0.5, 2.0  # least and greatest
