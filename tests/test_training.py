@@ -126,8 +126,9 @@ def start_training(config: RestorationTrainingConfig, toml: Path, count: int = 1
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-c", "from difflid.cli import main; main()", "train", str(toml)]
+    alone = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on it, and another test may have set it
     together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    ranks = [{**together, "RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
+    ranks = [{**together, "RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else alone for rank in range(count)]
     return [subprocess.Popen(command, env={**os.environ, **rank}) for rank in ranks]
 
 
