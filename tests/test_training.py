@@ -113,6 +113,14 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(photos: Path, loop: LoopCon
         train_prior(prior_config(photos, replace(loop, accumulate=3)))
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch": 8}])
+def test_a_run_that_has_begun_keeps_its_images(photos: Path, loop: LoopConfig, change: dict[str, int]) -> None:
+    train_prior(prior_config(photos, loop))
+    with pytest.raises(ConfigError, match=r"began with loop\.(seed 0|batch 4), got"):
+        train_prior(prior_config(photos, replace(loop, images=32, **change)))
+    train_prior(prior_config(photos, replace(loop, images=32)))
+
+
 def test_a_device_that_is_not_there_is_refused(photos: Path, loop: LoopConfig) -> None:
     with pytest.raises(ConfigError, match=r"loop\.device is 'npu'"):
         train_prior(prior_config(photos, replace(loop, device="npu")))

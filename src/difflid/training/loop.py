@@ -4,6 +4,7 @@ Progress is counted in images. Image number n is a function of (seed, n), whoeve
 dealt out to the processes, and the same command resumes where a run was cut off.
 """
 
+import json
 import logging
 import math
 import time
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from difflid.errors import ConfigError, TrainingError
 from difflid.training.config import LoopConfig, dump_config
 from difflid.training.journal import Journal, Sheet
-from difflid.training.state import TrainingState, update_average, written
+from difflid.training.state import CHECKPOINT, TrainingState, update_average, written
 
 __all__ = ["Objective", "learning_rate", "open_run", "train"]
 
@@ -56,7 +57,8 @@ def open_run(config: Any) -> Accelerator:
         config: a recipe, whose field ``loop`` is a LoopConfig.
 
     Raises:
-        ConfigError: the device is not there, or the batch cannot be dealt out evenly.
+        ConfigError: the device is not there, the batch cannot be dealt out evenly, or the run began with another
+            batch or seed.
         TrainingError: the folder cannot be written.
     """
     loop: LoopConfig = config.loop
@@ -70,10 +72,22 @@ def open_run(config: Any) -> Accelerator:
         raise ConfigError(f"loop.batch {loop.batch} is no multiple of {shares}, processes times loop.accumulate")
     if accelerator.is_main_process:
         run = Path(loop.run)
+        _refuse_other_images(run, loop)
         with written(run / "config.json"):
             run.mkdir(parents=True, exist_ok=True)
             (run / "config.json").write_text(dump_config(config) + "\n")
     return accelerator
+
+
+def _refuse_other_images(run: Path, loop: LoopConfig) -> None:
+    """Seed and batch say which image has which number; a run that has begun keeps them."""
+    try:
+        began = json.loads((run / "config.json").read_text())["loop"] if (run / CHECKPOINT).exists() else {}
+    except (OSError, ValueError, KeyError):
+        return
+    for name, value in {"batch": loop.batch, "seed": loop.seed}.items():
+        if began.get(name, value) != value:
+            raise ConfigError(f"{run} began with loop.{name} {began[name]}, got {value}; name another loop.run")
 
 
 def train(

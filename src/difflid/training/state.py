@@ -13,7 +13,7 @@ from torch import nn
 
 from difflid.errors import ModelError, TrainingError
 
-__all__ = ["TrainingState", "update_average", "written"]
+__all__ = ["CHECKPOINT", "TrainingState", "update_average", "written"]
 
 CHECKPOINT = "checkpoint.pt"
 
