@@ -21,7 +21,7 @@ from difflid.data.pairs import Pair
 from difflid.data.photos import decode_all, open_photo, photo_files
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
-from difflid.data.synthesis import CLEAR_SHARE, Box, Haze, draw_camera, draw_haze, photograph, render
+from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
 from difflid.errors import DataError, ImageError
 
 __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
@@ -94,7 +94,6 @@ class HazyCrops(Dataset[HazyBatch]):
     pairs: Sequence[RealPair | Pair] | Shards = ()  # decoded, or decoded on every use
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
-    clear_share: float = CLEAR_SHARE  # how often a photograph is left without haze
 
     def __getitem__(self, index: int) -> HazyBatch:
         numbers = range(index * self.batch, (index + 1) * self.batch)
@@ -114,7 +113,7 @@ class HazyCrops(Dataset[HazyBatch]):
         if rng.random() < 0.5:
             clear = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             depth = None if depth is None else np.ascontiguousarray(depth[:, ::-1])
-        haze = draw_haze(depth, rng, clear_share=self.clear_share)
+        haze = draw_haze(depth, rng)
         camera = draw_camera(haze, rng)
         gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
         crops: list[Arrays] = []

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["CLEAR_SHARE", "Box", "Camera", "Haze", "draw_camera", "draw_haze", "photograph", "render", "resample"]
+__all__ = ["Box", "Camera", "Haze", "draw_camera", "draw_haze", "photograph", "render", "resample"]
 
 Array = NDArray[np.float32]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
-CLEAR_SHARE = 0.14  # of the pictures that have no haze, unless told otherwise
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
 WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
 
@@ -47,7 +46,7 @@ class Camera:
     jpeg: int | None  # quality, or none
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = CLEAR_SHARE) -> Haze:
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.14) -> Haze:
     """Draw the haze of one picture.
 
     Args:
@@ -82,7 +81,7 @@ def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator
 
 def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that hardly changes over the picture: a thin veil before everything, as far scenes have it."""
-    density = np.exp(rng.uniform(np.log(0.2), np.log(1.6)))
+    density = np.exp(rng.uniform(np.log(0.1), np.log(1.6)))
     near = rng.uniform(0.4, 1.0)
     return np.asarray(density * (near + (1 - near) * _distance(depth, shape, rng)), np.float32)
 

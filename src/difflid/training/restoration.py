@@ -16,7 +16,6 @@ from difflid.data.pairs import Pair, load_pair
 from difflid.data.photos import photo_files, split_photos
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
 from difflid.data.shards import Shards
-from difflid.data.synthesis import CLEAR_SHARE
 from difflid.dehazer import Dehazer, DehazerConfig
 from difflid.errors import ConfigError, ModelError
 from difflid.metrics import psnr
@@ -59,7 +58,6 @@ class RestorationTrainingConfig:
     validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
     pair_share: float = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
-    clear_share: float = CLEAR_SHARE  # how often a photograph is left without haze, up to 0.65
     start: str | None = None  # model folder or name whose weights to start from; None: at random
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
@@ -139,7 +137,6 @@ class RestorationObjective:
             self._train_pairs,
             config.pair_share,
             config.frame,
-            config.clear_share,
         )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
