@@ -319,7 +319,7 @@ def test_a_missing_partner_and_an_empty_folder_are_named(pairs: Path, tmp_path: 
 def test_a_full_disk_is_named_and_leaves_no_half_file(pairs: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / f".{name}.partial").symlink_to("/dev/full")
+    (folder / f".{name}.part{Path(name).suffix}").symlink_to("/dev/full")
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--report", str(folder)])
     assert isinstance(done.exception, DataError)
     assert re.search(rf"cannot write .*out/{name}: No space left", str(done.exception))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from difflid import image as images
 from difflid.errors import ModelError
+from difflid.files import whole
 from difflid.haze import luma
 from difflid.image import Picture, Samples
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
@@ -236,10 +237,10 @@ class Dehazer(nn.Module):
         folder = Path(folder)
         self.prior.save(folder / "prior")
         weights = {key: value.half().contiguous() for key, value in self.network.state_dict().items()}
-        save_file(weights, folder / "model.safetensors.part")
-        (folder / "model.safetensors.part").replace(folder / "model.safetensors")
-        (folder / "config.json.part").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
-        (folder / "config.json.part").replace(folder / "config.json")
+        with whole(folder / "model.safetensors") as part:
+            save_file(weights, part)
+        with whole(folder / "config.json") as part:
+            part.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     def push_to_hub(self, repository: str, *, private: bool = False) -> str:
         """Put the model on the Hugging Face hub as ``OWNER/NAME``; return the address of the commit.

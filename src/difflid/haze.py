@@ -29,6 +29,7 @@ __all__ = [
     "guided_slope",
     "luma",
     "remove_haze",
+    "saturation",
     "transmission_from_depth",
 ]
 
@@ -140,6 +141,12 @@ def luma(image: Tensor) -> Tensor:
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
+def saturation(image: Tensor) -> Tensor:
+    """HSV saturation of ``(B, 3, H, W)``, 0 for black: ``(B, 1, H, W)``."""
+    value = image.amax(dim=1, keepdim=True)
+    return (value - image.amin(dim=1, keepdim=True)) / value.clamp(min=1e-6)
+
+
 def dark_transmission(image: Tensor, airlight: Tensor, *, window: int = WINDOW, omega: float = OMEGA) -> Tensor:
     """Estimate the transmission from the dark channel, He 2009 equation 12, refined by the guided filter.
 
@@ -196,8 +203,7 @@ def colour_attenuation_dehaze(image: Tensor, *, beta: float = 1.0) -> Tensor:
 
 def _attenuation_depth(image: Tensor) -> Tensor:
     value = image.amax(dim=1, keepdim=True)
-    saturation = (value - image.amin(dim=1, keepdim=True)) / value.clamp(min=1e-6)
-    return _window_least(DEPTH_BIAS + DEPTH_VALUE * value + DEPTH_SATURATION * saturation, WINDOW)
+    return _window_least(DEPTH_BIAS + DEPTH_VALUE * value + DEPTH_SATURATION * saturation(image), WINDOW)
 
 
 def _brightest_of_haziest(image: Tensor, haziness: Tensor) -> Tensor:

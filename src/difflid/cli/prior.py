@@ -1,6 +1,5 @@
 """``difflid prior``: train, convert, import and show priors."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,9 +98,9 @@ def _save(converted: "UNetPrior", out: Path, dtype: str) -> None:
 
 
 def _describe(shown: "UNetPrior", folder: Path) -> None:
+    from difflid.files import sha256
+
     spec, config = shown.spec, shown.config
-    with (folder / "model.safetensors").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     betas = "" if config.schedule == "cosine" else f", betas {config.beta_start:g} to {config.beta_end:g}"
     lines = {
         "folder": folder,
@@ -110,7 +109,7 @@ def _describe(shown: "UNetPrior", folder: Path) -> None:
         "parameters": f"{sum(weight.numel() for weight in shown.parameters()):,}",
         "schedule": f"{config.schedule}{betas}",
         "noise seed": config.noise_seed,
-        "sha256": digest,
+        "sha256": sha256(folder / "model.safetensors"),
     }
     for name, value in lines.items():
         click.echo(f"{name:<11} {value}")

@@ -63,6 +63,8 @@ def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]
     Raises:
         DataError: a picture cannot be read, or there is no folder of depth maps.
     """
+    if depth_folder and not depth_folder.is_dir():
+        raise DataError(f"no such folder of depth maps: {depth_folder}")
     depths = {path.stem: path for path in photo_files(depth_folder)} if depth_folder else {}
     return decode_all(files, lambda path: _load_photo(path, depths.get(path.stem)))
 

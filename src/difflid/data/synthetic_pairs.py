@@ -10,6 +10,7 @@ from PIL import Image
 from difflid.data.dataset import hazy_version, load_photos
 from difflid.data.photos import photo_files
 from difflid.errors import DataError
+from difflid.files import whole
 
 __all__ = ["write_pairs", "write_sheet"]
 
@@ -60,11 +61,9 @@ def _write(picture: NDArray[np.float32], path: Path) -> None:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(temporary, "JPEG" if path.suffix.lower() in {".jpg", ".jpeg"} else "PNG", quality=88)
-        temporary.replace(path)
+        with whole(path) as part:
+            picture.save(part, "JPEG" if path.suffix.lower() in {".jpg", ".jpeg"} else "PNG", quality=88)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error}") from error

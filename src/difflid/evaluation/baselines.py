@@ -1,6 +1,5 @@
 """What can be evaluated: a trained model, a classical method, an external program, or the hazy picture as it is."""
 
-import hashlib
 import re
 import shlex
 import subprocess
@@ -17,6 +16,7 @@ from torch import Tensor
 from difflid import haze, image
 from difflid.data.pairs import load_photo
 from difflid.errors import ConfigError, DataError, MissingExtra, ModelError
+from difflid.files import sha256
 
 __all__ = ["BASELINES", "Method", "as_picture", "command_method", "method", "model_method", "open_methods"]
 
@@ -98,7 +98,7 @@ def model_method(name_or_folder: str | Path, device: torch.device | str = "cpu")
         there = hazy.to(device)
         return dehazer.restore(there, dehazer.encode(there))
 
-    digests = {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
+    digests = {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
     name = folder.resolve().name
     return Method(name, lambda hazy: restore(hazy).clear, lambda hazy: restore(hazy).transmission, digests, str(device))
 
@@ -143,8 +143,3 @@ def _call(words: list[str]) -> None:
         raise ModelError(f"cannot run {words[0]}: {error}") from error
     if done.returncode:
         raise ModelError(f"{words[0]} ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

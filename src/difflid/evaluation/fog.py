@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from difflid.evaluation.scale import reduced
-from difflid.haze import LUMA
+from difflid.haze import luma, saturation
 
 __all__ = ["fog_density", "fog_statistics"]
 
@@ -44,11 +44,10 @@ def fog_statistics(image: Tensor) -> dict[str, float]:
     Normalised luminance is (grey - local mean) / (local deviation + 1 / 255); its products are with the pixel below.
     """
     rgb = reduced(image.double(), LONGEST_SIDE)
-    planes = torch.cat([_grey(rgb), _opponents(rgb)], dim=1)  # (1, 3, H, W)
+    planes = torch.cat([luma(rgb), _opponents(rgb)], dim=1)  # (1, 3, H, W)
     mean, deviation = _local(planes)
     normalised = (planes[:, 0] - mean[:, 0]) / (deviation[:, 0] + 1 / LEVELS)  # (1, H, W)
     products = normalised[:, 1:] * normalised[:, :-1]
-    brightest, darkest = rgb.amax(dim=1), rgb.amin(dim=1)
     return {
         "normalised_variance": _variance(normalised),
         "positive_products": _power(products.clamp(min=0)),
@@ -59,8 +58,8 @@ def fog_statistics(image: Tensor) -> dict[str, float]:
         "contrast_red_green": deviation[:, 1].mean().item(),
         "contrast_yellow_blue": deviation[:, 2].mean().item(),
         "entropy": _entropy(planes[:, 0]),
-        "dark_channel": darkest.mean().item(),
-        "saturation": ((brightest - darkest) / brightest.clamp(min=1e-6)).mean().item(),
+        "dark_channel": rgb.amin(dim=1).mean().item(),
+        "saturation": saturation(rgb).mean().item(),
         "colourfulness": _colourfulness(planes[:, 1:]),
     }
 
@@ -70,10 +69,6 @@ def _regression() -> dict[str, Any]:
     text = files("difflid.evaluation").joinpath("fog_density.json").read_text(encoding="utf-8")
     model: dict[str, Any] = json.loads(text)
     return model
-
-
-def _grey(rgb: Tensor) -> Tensor:
-    return (rgb * torch.tensor(LUMA, dtype=rgb.dtype).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def _opponents(rgb: Tensor) -> Tensor:

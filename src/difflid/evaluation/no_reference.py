@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from difflid.evaluation.fog import fog_density
-from difflid.haze import LUMA, dark_channel
+from difflid.haze import dark_channel, luma, saturation
 
 __all__ = ["no_reference", "visible_edges"]
 
@@ -46,7 +46,7 @@ def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
         "sigma": burnt.double().mean().item(),
         "dark_channel": dark_channel(restored).double().mean().item(),
         "contrast": (after / LEVELS).std(correction=0).item(),
-        "saturation": _saturation(restored).double().mean().item(),
+        "saturation": saturation(restored).double().mean().item(),
         "fog_density": fog_density(restored),
     }
 
@@ -112,8 +112,7 @@ def _untile(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 def _levels(image: Tensor) -> Tensor:
-    weights = torch.tensor(LUMA, dtype=torch.float64).view(3, 1, 1)
-    return ((image[0].double() * weights).sum(dim=0) * LEVELS).round()
+    return (luma(image.double())[0, 0] * LEVELS).round()
 
 
 def _burnt(levels: Tensor) -> Tensor:
@@ -132,8 +131,3 @@ def _gradient(levels: Tensor) -> Tensor:
     padded = F.pad(levels.view(1, 1, *levels.shape), (1, 1, 1, 1), mode="replicate")
     along = F.conv2d(padded, torch.stack([sobel, sobel.t()]).unsqueeze(1))
     return torch.hypot(along[0, 0], along[0, 1])
-
-
-def _saturation(image: Tensor) -> Tensor:
-    highest = image.amax(dim=1)
-    return (highest - image.amin(dim=1)) / highest.clamp(min=1e-6)

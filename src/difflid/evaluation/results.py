@@ -5,7 +5,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 
 from difflid.errors import DataError
 from difflid.evaluation.protocol import Protocol
+from difflid.files import whole
 
 __all__ = [
     "Difference",
@@ -218,14 +218,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DataError: the disk is full, or the folder cannot be written to.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -1,6 +1,5 @@
 """Pictures to encoded bytes and files, in the kind they came in."""
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from difflid.errors import DifflidError, ImageError
+from difflid.files import whole
 from difflid.image.deep import write_png, write_tiff
 from difflid.image.heif import write_heif
 from difflid.image.metadata import read_tags
@@ -72,21 +72,11 @@ def write_bytes(data: bytes, path: Path) -> None:
     Raises:
         ImageError: it cannot be written.
     """
-    temporary = path.with_name(f".difflid-{secrets.token_hex(6)}.part")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with whole(path) as part:
+            part.write_bytes(data)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder itself is gone or closed, which the error under way says
 
 
 def format_of(path: Path) -> str:

@@ -106,10 +106,8 @@ def _matches(given: Path) -> list[Path]:
 def _jobs(inputs: Sequence[Path], output: Path | None, recursive: bool) -> list[Job]:
     if len(inputs) == 1 and output is not None and not inputs[0].is_dir() and _is_file_name(output):
         return [Job(inputs[0], output)]
-    if output is not None and _is_file_name(output) and (is_video(output) or output.suffix.lower() in SUFFIXES):
+    if output is not None and not output.is_dir() and (output.exists() or _is_of_one(output)):
         raise ConfigError(f"{output} names one file; the results of several pictures need a folder")
-    if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"{output} is a file; the results of several pictures need a folder")
     jobs = (
         job
         for path in inputs
@@ -120,6 +118,10 @@ def _jobs(inputs: Sequence[Path], output: Path | None, recursive: bool) -> list[
 
 def _is_file_name(output: Path) -> bool:
     return bool(output.suffix) and not output.is_dir()
+
+
+def _is_of_one(output: Path) -> bool:
+    return is_video(output) or output.suffix.lower() in SUFFIXES
 
 
 def _folder_jobs(folder: Path, output: Path | None, recursive: bool) -> Iterator[Job]:

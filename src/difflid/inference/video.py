@@ -6,7 +6,6 @@ and given back by the matrix and range that the file states, in 16 bit per chann
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from difflid import image
 from difflid.dehazer import Dehazer
 from difflid.errors import MissingExtra, VideoError
+from difflid.files import whole
 from difflid.inference.settings import FileReport, Progress, Settings
 from difflid.inference.steady import Steady
 
@@ -76,7 +76,8 @@ def dehaze_video(
     settings, start = settings or Settings(), time.perf_counter()
     if settings.white_balance:
         raise VideoError(f"{source} is a video, and the white balance is of pictures only; dehaze it without")
-    with _explained(source, target), _open(source) as reader, _temporary(target) as path:
+    with _explained(source, target), _open(source) as reader, whole(target) as path:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w", container_options=_KEPT_IN_MP4) as writer:
             film = _Film(dehazer, settings, writer, _first_frame(source), reader.streams.video[0])
             _convey(reader, writer, film, settings.writing.metadata, progress)
@@ -272,18 +273,6 @@ def _pixel_format(frame: VideoFrame, deep: bool, known: Sequence[str]) -> str:
     sampling = "444" if frame.width % 2 or frame.height % 2 else "420"
     usual = f"yuv{sampling}p{'10le' if deep else ''}"
     return usual if usual in known or not known else known[0]
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """Give a name beside ``target`` that becomes ``target`` when all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".difflid-{secrets.token_hex(6)}{target.suffix}")
-    try:
-        yield path
-        path.replace(target)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ All time-steps of a batch go through in one pass. The weights are frozen.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from difflid.errors import ConfigError, ModelError
+from difflid.files import whole
 from difflid.prior.latents import TIMESTEPS, LatentSpec, add_noise, alpha_bars, fixed_noise
 
 __all__ = ["UNetPrior", "UNetPriorConfig", "build_unet"]
@@ -132,8 +133,10 @@ class UNetPrior(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {key: value.to(dtype).contiguous() for key, value in self.state_dict().items()}
         text = json.dumps(asdict(self.config), indent=2) + "\n"
-        _write(folder / "model.safetensors", lambda part: save_file(weights, part))
-        _write(folder / "config.json", lambda part: part.write_text(text))
+        with whole(folder / "model.safetensors") as part:
+            save_file(weights, part)
+        with whole(folder / "config.json") as part:
+            part.write_text(text)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -152,13 +155,6 @@ class UNetPrior(nn.Module):
             return cls.from_weights(config, copies)
         except ModelError as error:
             raise ModelError(f"{folder}: {error}") from error
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    write(part)
-    part.replace(path)
 
 
 def _encoder_half(config: UNetPriorConfig) -> Any:

@@ -1,6 +1,5 @@
 """The study of a prior: decoders, probes and maps at every time-step of a grid."""
 
-import hashlib
 import logging
 import platform
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 from difflid.data.dataset import load_photos
 from difflid.data.photos import load_squares, photo_files, split_photos
 from difflid.errors import ConfigError, DataError
+from difflid.files import sha256
 from difflid.prior import Prior, UNetPrior
 from difflid.prior.latents import TIMESTEPS
 from difflid.study.decoders import Decoder, train_decoder
@@ -71,8 +71,7 @@ def study_prior(
 
 def about(folder: Path, name: str) -> dict[str, Any]:
     """Say what is studied, with what: the prior in a folder, under a name for readers."""
-    with (folder / "model.safetensors").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(folder / "model.safetensors")
     versions = {package: version(package) for package in ("difflid", "torch", "diffusers", "numpy")}
     return {"prior": name, "sha256": digest, "versions": versions | {"python": platform.python_version()}}
 
@@ -84,8 +83,6 @@ def _check_timesteps(timesteps: Sequence[int]) -> None:
 
 
 def _material(prior: Prior, photos: Path, depth: Path | None, config: StudyConfig) -> Material:
-    if depth and not depth.is_dir():
-        raise DataError(f"no such folder of depth maps: {depth}")
     train_files, validation_files = split_photos(photo_files(photos))
     if len(validation_files) < LEAST_VALIDATION or not train_files:
         raise DataError(

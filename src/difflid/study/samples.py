@@ -12,7 +12,7 @@ from torch import Tensor
 
 from difflid.data.dataset import Photo
 from difflid.data.synthesis import Haze, draw_haze, render, resample
-from difflid.haze import LUMA
+from difflid.haze import luma
 from difflid.prior import LatentSpec, Prior
 
 __all__ = ["VEILS", "HazySamples", "clear_guides", "encode", "hazy_samples", "luma_quarters", "veiled_guides"]
@@ -73,8 +73,7 @@ def _rendered(clear: Tensor, haze: Haze) -> tuple[Tensor, NDArray[np.float32]]:
 
 def luma_quarters(guides: Tensor, grid: int) -> Tensor:
     """Mean luma of the four quarters of every cell, ``(N, 4, grid, grid)``."""
-    luma = torch.einsum("c,bchw->bhw", torch.tensor(LUMA), guides)[:, None]
-    return F.pixel_unshuffle(F.adaptive_avg_pool2d(luma, 2 * grid), 2)
+    return F.pixel_unshuffle(F.adaptive_avg_pool2d(luma(guides), 2 * grid), 2)
 
 
 def encode(prior: Prior, guides: Tensor, timestep: int) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from difflid.errors import MissingExtra
+from difflid.files import whole
 from difflid.training.state import written
 
 __all__ = ["Journal", "Sheet"]
@@ -74,11 +75,10 @@ class Journal:
         if pixels is None:
             return
         path = self._run / "validation" / f"{images:08}.jpg"
-        part = path.with_suffix(".part")
-        with written(path, part):
+        with written(path):
             path.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels).save(part, "JPEG", quality=90)
-            part.replace(path)
+            with whole(path) as part:
+                Image.fromarray(pixels).save(part, "JPEG", quality=90)
         if self._board:
             self._board.add_image("validation", torch.from_numpy(pixels), images, dataformats="HWC")
 
@@ -99,7 +99,5 @@ def _open_board(folder: Path, images: int) -> Any:
 def _forget_after(stats: Path, images: int) -> None:
     lines = stats.read_text().splitlines() if stats.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
-    part = stats.with_name(f"{stats.name}.part")
-    with written(stats, part):
+    with written(stats), whole(stats) as part:
         part.write_text("".join(f"{line}\n" for line in kept))
-        part.replace(stats)

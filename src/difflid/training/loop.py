@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from difflid.errors import ConfigError, TrainingError
+from difflid.files import whole
 from difflid.training.config import LoopConfig, dump_config
 from difflid.training.journal import Journal, Sheet
 from difflid.training.state import CHECKPOINT, TrainingState, update_average, written
@@ -75,7 +76,8 @@ def open_run(config: Any) -> Accelerator:
         _refuse_other_images(run, loop)
         with written(run / "config.json"):
             run.mkdir(parents=True, exist_ok=True)
-            (run / "config.json").write_text(dump_config(config) + "\n")
+            with whole(run / "config.json") as part:
+                part.write_text(dump_config(config) + "\n")
     return accelerator
 
 

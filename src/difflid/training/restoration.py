@@ -129,14 +129,14 @@ class RestorationObjective:
         config = self.config
         return HazyCrops(
             self._train,
-            self.prior.spec.guide_size,
-            config.crop,
-            config.crops,
-            size,
-            config.loop.seed,
-            self._train_pairs,
-            config.pair_share,
-            config.frame,
+            guide_size=self.prior.spec.guide_size,
+            crop=config.crop,
+            crops=config.crops,
+            batch=size,
+            seed=config.loop.seed,
+            pairs=self._train_pairs,
+            pair_share=config.pair_share,
+            frame=config.frame,
         )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from difflid.errors import ModelError, TrainingError
+from difflid.files import whole
 
 __all__ = ["CHECKPOINT", "TrainingState", "update_average", "written"]
 
@@ -29,14 +30,11 @@ class TrainingState:
 
     def save(self, run: Path) -> None:
         """Write the checkpoint of ``run`` under a temporary name, then rename it."""
-        temporary = run / f"{CHECKPOINT}.part"
         tensors = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
-        with written(run / CHECKPOINT, temporary):
-            with temporary.open("wb") as stream:
-                torch.save({"images": self.images, **tensors}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(run / CHECKPOINT)
+        with written(run / CHECKPOINT), whole(run / CHECKPOINT) as part, part.open("wb") as stream:
+            torch.save({"images": self.images, **tensors}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def resume(self, run: Path) -> bool:
         """Take up the checkpoint of ``run``; false where there is none.
@@ -58,8 +56,8 @@ class TrainingState:
 
 
 @contextmanager
-def written(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Say that ``path`` could not be written, and remove what there is of its temporary file.
+def written(path: Path) -> Iterator[None]:
+    """Say that ``path`` could not be written.
 
     Raises:
         TrainingError: writing failed, for lack of space or rights.
@@ -67,8 +65,6 @@ def written(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if temporary:
-            temporary.unlink(missing_ok=True)
         raise TrainingError(
             f"cannot write {path}: {error}; what was there before is kept. Make room and give the same command again"
         ) from error

@@ -1,0 +1,38 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from difflid.files import sha256, whole
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("before")
+    with whole(target) as part:
+        assert part.suffix == ".txt"
+        part.write_text("after")
+        assert target.read_text() == "before"
+    assert target.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
+def test_or_not_at_all(tmp_path: Path, failure: type[BaseException]) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("before")
+
+    def break_off() -> None:
+        with whole(target) as part:
+            part.write_text("aft")
+            raise failure
+
+    with pytest.raises(failure):
+        break_off()
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"haze")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"haze").hexdigest()
