@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from difflid.data.dataset import HazyCrops, Photo, load_photos
-from difflid.data.synthesis import Camera, Haze, draw_camera, draw_haze, photograph, render, resample
+from difflid.data.synthesis import Camera, Haze, draw_camera, draw_haze, in_srgb, photograph, render, resample
 from difflid.data.synthetic_pairs import write_pairs
 from difflid.errors import DataError
 
@@ -55,6 +55,20 @@ def test_linear_light_keeps_the_ends() -> None:
     thin, thick = (Haze(np.full((4, 4), depth, np.float32), airlight, linear=True) for depth in (1e-7, 20.0))
     np.testing.assert_allclose(render(clear, thin)[0], clear, atol=1e-5)
     np.testing.assert_allclose(render(clear, thick)[0], np.broadcast_to(airlight, clear.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_transmission_in_srgb_undoes_the_haze(linear: bool) -> None:
+    clear = np.random.default_rng(0).random((6, 6, 1), np.float32).repeat(3, axis=2)
+    clear[0, 0] = airlight = np.full(3, 0.8, np.float32)
+    haze = Haze(np.full((4, 4), 0.7, np.float32), airlight, linear)
+    hazy, physical = render(clear, haze)
+    seen = in_srgb(physical, clear, hazy, haze)
+    assert 0 < seen.min() <= seen.max() <= 1
+    assert seen[0, 0] == physical[0, 0]
+    assert (seen == physical).all() != linear
+    far = np.abs(clear - airlight).min(-1) > 0.1  # where it can be told
+    np.testing.assert_allclose(((hazy - airlight) / seen[..., None] + airlight)[far], clear[far], atol=0.01)
 
 
 def test_a_part_rendered_alone_is_the_part_of_the_whole() -> None:
@@ -118,6 +132,21 @@ def test_a_batch_obeys_the_scattering_model_up_to_the_camera() -> None:
     unchanged = batch.transmission.amin(dim=(1, 2, 3)) == 1
     assert unchanged.any()
     assert (batch.hazy == batch.clear)[unchanged].all()
+
+
+def test_the_truth_explains_the_picture_that_the_camera_shows() -> None:
+    """Grey photographs of one level, so that exposure and transmission show: I = k (J t + A (1 - t))."""
+    greys = [Photo("0", Image.new("RGB", (64, 64), (100, 100, 100)), DEPTH)]
+    batch = HazyCrops(greys, guide_size=16, crop=16, crops=1, batch=256, seed=0)[0]
+    assert (batch.airlight <= 1).all()
+    airlight, t = batch.airlight[:, :, None, None], batch.guide_transmission
+    scene = (batch.guide - airlight * (1 - t)) / t  # k J
+    exposure = (scene / batch.clear_guide).mean(dim=(1, 2, 3))
+    told = (t.mean(dim=(1, 2, 3)) > 0.3) & (batch.airlight.amax(1) < 1)
+    assert told.sum() > 100
+    assert (scene / batch.clear_guide - exposure[:, None, None, None]).abs().amax(dim=(1, 2, 3))[told].median() < 1e-3
+    assert 0.89 < exposure[told].min() < 0.98
+    assert 1.02 < exposure[told].max() < 1.09
 
 
 def test_windows_lie_in_their_pictures() -> None:

@@ -24,7 +24,7 @@ from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig, read_config
-from difflid.training.loop import learning_rate
+from difflid.training.loop import has_bfloat16, learning_rate
 from difflid.training.prior import PriorTrainingConfig, train_prior
 from difflid.training.restoration import NetworkRecipe, RestorationTrainingConfig, train_restoration
 
@@ -163,6 +163,20 @@ def assert_same_weights(config: RestorationTrainingConfig, other: RestorationTra
     one, two = (torch.load(Path(each.loop.run) / "checkpoint.pt", weights_only=True) for each in (config, other))
     off = [(one["model"][key] - value).abs() for key, value in two["model"].items()]
     assert torch.cat([each.flatten() for each in off]).mean() < 1e-6
+
+
+def test_without_bfloat16_the_training_is_in_float32(
+    photos: Path, loop: LoopConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    exact = restoration_config(photos, loop, tmp_path)
+    mixed = replace(exact, loop=replace(loop, bfloat16=True, run=str(tmp_path / "mixed")))
+    train_restoration(exact)
+    assert "float32 throughout" not in caplog.text
+    train_restoration(mixed)
+    own = has_bfloat16(torch.device("cpu"))
+    assert (losses(mixed) == losses(exact)) != own
+    assert ("float32 throughout: this cpu has no bfloat16" in caplog.text) != own
 
 
 def test_a_damaged_checkpoint_is_refused_and_kept(photos: Path, loop: LoopConfig) -> None:

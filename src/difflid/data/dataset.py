@@ -21,7 +21,7 @@ from difflid.data.pairs import Pair
 from difflid.data.photos import decode_all, open_photo, photo_files
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
-from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, photograph, render
+from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, in_srgb, photograph, render
 from difflid.errors import DataError, ImageError
 
 __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
@@ -52,7 +52,7 @@ class HazyBatch(NamedTuple):
     guide: Tensor  # (B, 3, S, S) the whole hazy picture
     clear_guide: Tensor  # (B, 3, S, S)
     guide_transmission: Tensor  # (B, 1, S, S)
-    airlight: Tensor  # (B, 3)
+    airlight: Tensor  # (B, 3) as the camera shows it, whose exposure the clear picture has not
     physics: Tensor  # (B,) 1 where transmission and airlight are known, 0 where the haze is real and they say nothing
     skipped: Tensor  # (B,) damaged pairs that were drawn first and left out
 
@@ -123,12 +123,16 @@ class HazyCrops(Dataset[HazyBatch]):
             box = _draw_box(clear.size, rng)
             crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
             hazy, transmission = render(crop, haze, box)
+            transmission = in_srgb(transmission, crop, hazy, haze)
             hazy = photograph(hazy, camera, rng)
             crops.append((_channels_first(hazy), _channels_first(crop), transmission[None], self._window(box)))
         guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
         hazy_guide, transmission = render(guide, haze)
-        hazy_guide = (hazy_guide * np.float32(camera.exposure)).clip(0, 1)
-        whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
+        transmission = in_srgb(transmission, guide, hazy_guide, haze)
+        hazy_guide, airlight = (
+            (light * np.float32(camera.exposure)).clip(0, 1) for light in (hazy_guide, haze.airlight)
+        )
+        whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], airlight)
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
 
     def _real(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:

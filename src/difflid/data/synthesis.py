@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Box", "Camera", "Haze", "draw_camera", "draw_haze", "photograph", "render", "resample"]
+__all__ = ["Box", "Camera", "Haze", "draw_camera", "draw_haze", "in_srgb", "photograph", "render", "resample"]
 
 Array = NDArray[np.float32]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
+UNSEEN = np.float32(1e-4)  # squared contrast with the airlight that says little about the transmission
 WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
 
 
@@ -145,6 +146,19 @@ def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Ar
     if haze.linear and haze.present:
         return _to_srgb(_to_linear(clear) * t + _to_linear(haze.airlight) * (1 - t)), transmission
     return clear * t + haze.airlight * (1 - t), transmission
+
+
+def in_srgb(transmission: Array, clear: Array, hazy: Array, haze: Haze) -> Array:
+    """Give the transmission ``(h, w)`` with which I = J t + A (1 - t) holds in sRGB values, where the network has it.
+
+    Haze mixed in linear light looks denser on dark things. Solved for t by least squares over the colours; where a
+    thing has the colour of the airlight any t would do, and it stays as it is.
+    """
+    if not (haze.linear and haze.present):
+        return transmission
+    contrast = clear - haze.airlight
+    seen = ((hazy - haze.airlight) * contrast).sum(-1) + UNSEEN * transmission
+    return np.asarray((seen / ((contrast * contrast).sum(-1) + UNSEEN)).clip(0, 1), np.float32)
 
 
 def photograph(hazy: Array, camera: Camera, rng: np.random.Generator) -> Array:

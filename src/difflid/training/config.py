@@ -32,7 +32,7 @@ class LoopConfig:
     ema: float = 0.03  # half-life of the weight average, as a share of the images seen so far
     seed: int = 0  # of weights, data order and noise
     device: str = "cpu"  # where torch computes: "cpu", "cuda", ...; of several, each process takes its own
-    bfloat16: bool = True  # mixed precision
+    bfloat16: bool = True  # mixed precision, where the device computes it itself; elsewhere float32 all the same
     compile: bool = False  # torch.compile the network
     workers: int = 1  # processes that prepare batches; 0: in the training process
     checkpoint_every: int = 4_000  # images between checkpoints

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -24,7 +25,7 @@ from difflid.training.config import LoopConfig, dump_config
 from difflid.training.journal import Journal, Sheet
 from difflid.training.state import CHECKPOINT, TrainingState, update_average, written
 
-__all__ = ["Objective", "learning_rate", "open_run", "train"]
+__all__ = ["Objective", "has_bfloat16", "learning_rate", "open_run", "train"]
 
 log = logging.getLogger(__name__)
 STATS_EVERY = 20  # steps between lines of stats.jsonl
@@ -100,6 +101,9 @@ def train(
     ``progress`` is told the images seen, at the start and after each step.
     """
     run, progress = Path(config.run), progress or (lambda _: None)
+    if config.bfloat16 and not has_bfloat16(accelerator.device):
+        log.info("float32 throughout: this %s has no bfloat16 of its own", accelerator.device.type)
+        config = replace(config, bfloat16=False)
     model = objective.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(model, _optimizer(model, config))
     if state.resume(run):
@@ -129,6 +133,13 @@ def train(
         journal.close()
     accelerator.wait_for_everyone()
     return run / "result"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether the device computes bfloat16 itself; where it is emulated, it is far slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _validate(objective: Objective, state: TrainingState, run: Path, journal: Journal) -> None:
@@ -198,7 +209,7 @@ def _not_finite(norm: Any, loss: Tensor, state: TrainingState, config: LoopConfi
     return TrainingError(
         f"the norm of the gradient is {norm} and the loss {loss.item()} after {state.images} images, at step "
         f"{state.images // config.batch} of seed {config.seed}; the last checkpoint in {config.run} is kept. "
-        "Lower loop.rate, or set loop.bfloat16 = false, and resume"
+        f"Lower loop.rate{', or set loop.bfloat16 = false,' if config.bfloat16 else ''} and resume"
     )
 
 
