@@ -17,6 +17,15 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_two_writers_at_once_do_not_meet(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with whole(target, writer="one") as one, whole(target, writer="two") as two:
+        one.write_text("first")
+        two.write_text("second")
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 @pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
 def test_or_not_at_all(tmp_path: Path, failure: type[BaseException]) -> None:
     target = tmp_path / "a.txt"

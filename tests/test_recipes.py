@@ -67,6 +67,8 @@ def reduced(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "shards" in recipe:
         write_shards(PairSet(str(folder / "ots"), "ots", ("0100..9999",)).pairs(), folder / "shards")
         changes["shards"] = json.dumps(str(folder / "shards"))
+    if "latent_cache" in recipe:
+        changes["latent_cache"] = json.dumps(str(folder / "latents"))
     if "depth" in recipe:
         changes["depth"] = json.dumps(str(folder / "photos"))
     return changes

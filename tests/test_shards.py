@@ -88,6 +88,26 @@ def test_a_damaged_pair_is_named_and_left_out(source: Path, tmp_path: Path, capl
     assert f"{number}\t5_1_0.90179" in (tmp_path / "shards" / "names.txt").read_text()
 
 
+def test_a_scene_in_both_splits_is_found_wherever_its_files_went(source: Path, shards: Path, tmp_path: Path) -> None:
+    source.rename(tmp_path / "moved")
+    pairs = PairSet(str(tmp_path / "moved"), "its").pairs()
+    for pair in pairs[2:]:
+        Image.new("RGB", (52, 44)).save(pair.clear)  # other pictures of the same names
+    packed = Shards(shards)
+    packed.refuse_shared(pairs[2:])
+    with pytest.raises(DataError, match=f"2 validation pairs .* in the shards of .*shards, such as {pairs[0].name}, "):
+        packed.refuse_shared(pairs)
+
+
+def test_shards_of_another_version_are_refused(shards: Path) -> None:
+    (shards / "scenes.txt").unlink()
+    with pytest.raises(DataError, match="no complete shards"):
+        Shards(shards)
+    (shards / "about.json").write_text('{"version": 1, "crop": 10, "pairs": 12}')
+    with pytest.raises(DataError, match="are of version 1, expected 2; pack again"):
+        Shards(shards)
+
+
 def test_shards_without_an_index_are_refused(shards: Path) -> None:
     (shards / "index.npy").unlink()
     with pytest.raises(DataError, match="no complete shards"):

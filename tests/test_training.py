@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ from PIL import Image
 from tiny import TINY_UNET, tiny_prior
 
 from difflid.cli import main
+from difflid.data.real_pairs import PairSet
 from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig, read_config
-from difflid.training.loop import has_bfloat16, learning_rate
+from difflid.training.loop import has_bfloat16, learning_rate, open_run
 from difflid.training.prior import PriorTrainingConfig, train_prior
 from difflid.training.restoration import NetworkRecipe, RestorationTrainingConfig, train_restoration
 
 TINY_RECIPE = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
+SETS = {"a": PairSet("a", "dense-haze", ("01..45",))}
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
@@ -78,13 +82,13 @@ def test_killed_and_resumed_equals_uninterrupted(photos: Path, loop: LoopConfig,
     train_restoration(whole)
     parted = replace(whole, loop=replace(whole.loop, run=str(tmp_path / "parted")))
     checkpoint = tmp_path / "parted" / "checkpoint.pt"
-    (process,) = start_training(parted, tmp_path / "parted.toml")
+    (process,) = start_training(tmp_path, parted)
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert torch.load(checkpoint, weights_only=True)["images"] < 48
-    assert CliRunner().invoke(main, ["train", str(tmp_path / "parted.toml")]).exit_code == 0
+    assert CliRunner().invoke(main, ["train", str(tmp_path / "0.toml")]).exit_code == 0
     assert model_files(parted) == model_files(whole)
     assert losses(parted) == losses(whole)
 
@@ -92,11 +96,27 @@ def test_killed_and_resumed_equals_uninterrupted(photos: Path, loop: LoopConfig,
 def test_two_processes_train_as_one(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
     one = restoration_config(photos, loop, tmp_path)
     two = replace(one, loop=replace(loop, run=str(tmp_path / "two")))
-    processes = start_training(two, tmp_path / "two.toml", count=2)
+    processes = start_training(tmp_path, two, two)
     train_restoration(one)
     assert [process.wait() for process in processes] == [0, 0]
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     assert_same_weights(two, one)
+
+
+@pytest.mark.slow
+def test_machines_without_a_common_folder_are_refused(
+    photos: Path, loop: LoopConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = restoration_config(photos, replace(loop, images=8), tmp_path)
+    train_restoration(one)
+    other = replace(one, loop=replace(one.loop, run=str(tmp_path / "other")))
+    processes = start_training(tmp_path, one, other)
+    try:
+        assert [process.wait(60) for process in processes] == [1, 1]
+    finally:
+        for process in processes:
+            process.kill()
+    assert "resumed at [8, 0] images" in capfd.readouterr().err
 
 
 def test_parts_of_a_step_add_up_to_the_step(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
@@ -113,12 +133,82 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(photos: Path, loop: LoopCon
         train_prior(prior_config(photos, replace(loop, accumulate=3)))
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"batch": 8}])
-def test_a_run_that_has_begun_keeps_its_images(photos: Path, loop: LoopConfig, change: dict[str, int]) -> None:
-    train_prior(prior_config(photos, loop))
-    with pytest.raises(ConfigError, match=r"began with loop\.(seed 0|batch 4), got"):
-        train_prior(prior_config(photos, replace(loop, images=32, **change)))
-    train_prior(prior_config(photos, replace(loop, images=32)))
+def begun(config: RestorationTrainingConfig) -> RestorationTrainingConfig:
+    """Leave what a run leaves at its first checkpoint, as far as a check of its recipe goes."""
+    open_run(config)
+    (Path(config.loop.run) / "checkpoint.pt").touch()
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "was", "given"),
+    [
+        ("loop.seed", 0, 1),
+        ("loop.batch", 4, 8),
+        ("crop", 16, 24),
+        ("prior", "prior", "another"),
+        ("network.guide_width", 4, 8),
+        ("losses", {"l1": 1.0}, {"l1": 1.0, "ssim": 0.1}),
+        ("train_pairs.a.names", ("01..45",), ("01..50",)),
+    ],
+)
+def test_a_run_that_has_begun_is_not_made_another(loop: LoopConfig, key: str, was: Any, given: Any) -> None:
+    config = begun(RestorationTrainingConfig("prior", loop, "photos", crop=16, network=TINY_RECIPE, train_pairs=SETS))
+    before = (Path(loop.run) / "config.json").read_bytes()
+    with pytest.raises(ConfigError, match=re.escape(f"run began with {key} {was!r}, got {given!r}. Put")):
+        open_run(changed(config, key.split("."), given))
+    assert (Path(loop.run) / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("loop.images", 32),
+        ("loop.rate", 1e-5),
+        ("validation_photos", 3),
+        ("validation_pairs", SETS),
+        ("train_pairs.a.in_memory", False),
+    ],
+)
+def test_a_run_that_has_begun_says_what_is_changed(
+    loop: LoopConfig, key: str, given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    config = begun(RestorationTrainingConfig("prior", loop, "photos", train_pairs=SETS))
+    open_run(config)
+    assert not caplog.text
+    open_run(changed(config, key.split("."), given))
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"changed: {key} was")
+    assert caplog.messages[0].endswith(f"is {given!r}")
+    caplog.clear()
+    open_run(changed(config, key.split("."), given))
+    assert not caplog.text
+
+
+def changed(config: Any, key: list[str], value: Any) -> Any:
+    """Give a configuration with another value of ``key``."""
+    name, *inner = key
+    if isinstance(config, dict):
+        return {**config, name: changed(config[name], inner, value)}
+    return replace(config, **{name: changed(getattr(config, name), inner, value) if inner else value})
+
+
+def test_a_run_of_before_a_key_was_there_goes_on(loop: LoopConfig, caplog: pytest.LogCaptureFixture) -> None:
+    config = begun(RestorationTrainingConfig("prior", loop, "photos"))
+    tree = json.loads((Path(loop.run) / "config.json").read_text())
+    del tree["coarse"]
+    (Path(loop.run) / "config.json").write_text(json.dumps(tree))
+    open_run(config)
+    assert not caplog.text
+    (Path(loop.run) / "config.json").write_text("{")
+    open_run(config)
+    assert "whether the recipe" in caplog.text
+
+
+def test_the_others_wait_for_the_validation(loop: LoopConfig) -> None:
+    handler = open_run(RestorationTrainingConfig("prior", loop, "photos")).init_handler
+    assert handler.timeout > timedelta(hours=1)
 
 
 def test_a_device_that_is_not_there_is_refused(photos: Path, loop: LoopConfig) -> None:
@@ -126,18 +216,27 @@ def test_a_device_that_is_not_there_is_refused(photos: Path, loop: LoopConfig) -
         train_prior(prior_config(photos, replace(loop, device="npu")))
 
 
-def start_training(config: RestorationTrainingConfig, toml: Path, count: int = 1) -> list[subprocess.Popen[bytes]]:
-    """Give the command ``difflid train`` in ``count`` processes that know of each other."""
-    toml.write_text("\n".join(toml_lines(asdict(config))))
-    assert read_config(RestorationTrainingConfig, toml) == config
+def start_training(folder: Path, *configs: RestorationTrainingConfig) -> list[subprocess.Popen[bytes]]:
+    """Give the command ``difflid train`` in a process for each, which know of each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, "-c", "from difflid.cli import main; main()", "train", str(toml)]
     alone = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on it, and another test may have set it
-    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    ranks = [{**together, "RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else alone for rank in range(count)]
-    return [subprocess.Popen(command, env={**os.environ, **rank}) for rank in ranks]
+    together = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(len(configs)),
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = []
+    for rank, config in enumerate(configs):
+        toml = folder / f"{rank}.toml"
+        toml.write_text("\n".join(toml_lines(asdict(config))))
+        assert read_config(RestorationTrainingConfig, toml) == config
+        command = [sys.executable, "-c", "from difflid.cli import main; main()", "train", str(toml)]
+        place = {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)} if len(configs) > 1 else alone
+        processes.append(subprocess.Popen(command, env={**os.environ, **place}))
+    return processes
 
 
 def toml_lines(tree: dict[str, Any], table: str = "") -> list[str]:

@@ -78,6 +78,8 @@ def test_shards_train_a_model_and_resume(config: RestorationTrainingConfig, tmp_
     assert Dehazer.from_pretrained(train_restoration(longer))(torch.rand(3, 20, 20)).shape == (3, 20, 20)
     with pytest.raises(ConfigError, match="got both"):
         replace(packed, train_pairs=config.train_pairs)
+    with pytest.raises(DataError, match=r"1 validation pairs show scenes .* in the shards.*such as 03"):
+        RestorationObjective(replace(packed, validation_pairs={"x": PairSet(str(tmp_path), names=("03..04",))}))
 
 
 def test_pairs_and_photographs_train_together(config: RestorationTrainingConfig, tmp_path: Path) -> None:

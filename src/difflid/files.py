@@ -9,13 +9,13 @@ __all__ = ["sha256", "whole"]
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, writer: str = "") -> Iterator[Path]:
     """Give a temporary name beside ``path`` that becomes ``path`` if all goes well, and is removed if not.
 
     It has the suffix of ``path``, for writers that go by it, and is always the same: what a kill leaves behind is
-    overwritten next time.
+    overwritten next time. Where several may write the same file at once, each is a ``writer`` of another name.
     """
-    part = path.with_name(f".{path.name}.part{path.suffix}")
+    part = path.with_name(f".{path.name}{writer}.part{path.suffix}")
     try:
         yield part
         part.replace(path)

@@ -14,7 +14,7 @@ from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, read_pair
 from difflid.data.photos import decode_all
 from difflid.errors import ConfigError, DataError
 
-__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_shared", "to_image"]
+__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_any", "refuse_shared", "to_image"]
 
 SHOWN = 5  # names listed in an error
 
@@ -80,10 +80,18 @@ def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
         DataError: they do.
     """
     trained = {pair.clear.resolve() for pair in train}
-    shared = [pair.name for pair in validation if pair.clear.resolve() in trained]
+    refuse_any([pair.name for pair in validation if pair.clear.resolve() in trained], "in the training pairs")
+
+
+def refuse_any(shared: Sequence[str], where: str) -> None:
+    """Refuse validation pairs whose scenes are trained on, if there are any.
+
+    Raises:
+        DataError: there are.
+    """
     if shared:
         listed = ", ".join(shared[:SHOWN])
-        raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, such as {listed}")
+        raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, {where}, such as {listed}")
 
 
 def to_image(picture: Tensor) -> Image.Image:

@@ -2,7 +2,8 @@
 
 The tar files follow WebDataset's convention, ``00000123.hazy.png`` beside ``00000123.clear.png``, in the bytes of the
 original files. Beside them: `INDEX`, where in which tar file each picture lies, so that any pair can be read
-without the ones before it; `ABOUT`; and `NAMES`, for people. An epoch goes through the tar files one after the other,
+without the ones before it; `SCENES`, the digests of the clear pictures, by which a scene to validate on is found;
+`ABOUT`; and `NAMES`, for people. An epoch goes through the tar files one after the other,
 in an order that is a function of (seed, epoch), and through the pairs of each in an order of its own.
 """
 
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 
 from difflid import image
 from difflid.data.pairs import Pair, fitted
-from difflid.data.real_pairs import RealPair, to_image
+from difflid.data.real_pairs import RealPair, refuse_any, to_image
 from difflid.errors import DataError, ImageError
+from difflid.files import sha256
 
 __all__ = ["Shards", "write_shards"]
 
-INDEX, ABOUT, NAMES = "index.npy", "about.json", "names.txt"
-VERSION = 1
+INDEX, ABOUT, NAMES, SCENES = "index.npy", "about.json", "names.txt", "scenes.txt"
+VERSION = 2
 SIDES = ("hazy", "clear")
 
 
@@ -43,6 +45,8 @@ def write_shards(pairs: Sequence[Pair], folder: Path, *, shard_bytes: int = 256_
             with tarfile.open(folder / f"{shard:06}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 rows += [(shard, *_add(tar, len(rows) + place, pair)) for place, pair in enumerate(part)]
         (folder / NAMES).write_text("".join(f"{number:08}\t{pair.name}\n" for number, pair in enumerate(shuffled)))
+        scenes = {sha256(path): path.name for path in sorted({pair.clear for pair in pairs})}
+        (folder / SCENES).write_text("".join(f"{digest}\t{name}\n" for digest, name in scenes.items()))
         (folder / ABOUT).write_text(json.dumps({"version": VERSION, "crop": pairs[0].crop, "pairs": len(pairs)}) + "\n")
         np.save(folder / INDEX, np.array(rows, np.int64))  # last: what has no index is not complete
     except OSError as error:
@@ -89,6 +93,8 @@ class Shards:
             self._index: NDArray[np.int64] = np.load(folder / INDEX, mmap_mode="r")
             about = json.loads((folder / ABOUT).read_text())
             version, self._crop = about["version"], int(about["crop"])
+            scenes = (folder / SCENES).read_text().splitlines() if version == VERSION else []
+            self._scenes = {line.partition("\t")[0] for line in scenes}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} holds no complete shards (difflid data pack makes them): {error}") from error
         if version != VERSION:
@@ -99,6 +105,18 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def refuse_shared(self, validation: Sequence[Pair]) -> None:
+        """Refuse to train on a clear picture to validate on, told by its bytes: the paths were elsewhere.
+
+        Raises:
+            DataError: there is one, or a file is gone.
+        """
+        try:
+            shared = [pair.name for pair in validation if sha256(pair.clear) in self._scenes]
+        except OSError as error:
+            raise DataError(f"cannot read a clear picture to validate on: {error}") from error
+        refuse_any(shared, f"in the shards of {self._folder}")
 
     def place(self, number: int, seed: int) -> int:
         """Say which pair comes as number ``number``, counted over all epochs."""

@@ -6,14 +6,20 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from difflid.errors import ConfigError
 
-__all__ = ["LoopConfig", "dump_config", "read_config"]
+__all__ = ["LoopConfig", "changes", "dump_config", "dumped_config", "may_change", "read_config"]
 
 Config = TypeVar("Config")
+
+# What a run that has begun may be told anew: how long, how fast, where, and how it is watched. Not which image has
+# which number, what the model is, and what it is trained for.
+CHANGEABLE = ("loop.*", "validation_*", "train_pairs.*.in_memory", "latent_cache")
+KEPT = ("loop.batch", "loop.seed")
 
 
 @dataclass(frozen=True)
@@ -105,3 +111,36 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 def dump_config(config: Any) -> str:
     """Write a resolved configuration as JSON, for people and for the run folder."""
     return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def dumped_config(kind: type[Config], path: Path) -> Config:
+    """Read what `dump_config` wrote; a key that it has not, from before there was such a key, has its default.
+
+    Raises:
+        ConfigError: the file is missing, damaged, or of another kind of configuration.
+    """
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    return _build(kind, tree, "")
+
+
+def changes(before: Any, after: Any, where: str = "") -> dict[str, tuple[Any, Any]]:
+    """Name the keys that differ between two configurations of one kind, with both values."""
+    ours, theirs = _tables(before), _tables(after)
+    if ours is None or theirs is None or ours.keys() != theirs.keys():
+        return {} if before == after else {where: (before, after)}
+    inner = [changes(ours[key], theirs[key], f"{where}.{key}".lstrip(".")) for key in ours]
+    return {key: values for each in inner for key, values in each.items()}
+
+
+def _tables(value: Any) -> Mapping[str, Any] | None:
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return value if isinstance(value, Mapping) else None
+
+
+def may_change(key: str) -> bool:
+    """Tell whether a run that has begun may go on with another value of a key."""
+    return key not in KEPT and any(fnmatchcase(key, pattern) for pattern in CHANGEABLE)

@@ -4,30 +4,33 @@ Progress is counted in images. Image number n is a function of (seed, n), whoeve
 dealt out to the processes, and the same command resumes where a run was cut off.
 """
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from difflid.errors import ConfigError, TrainingError
 from difflid.files import whole
-from difflid.training.config import LoopConfig, dump_config
+from difflid.training.config import LoopConfig, changes, dump_config, dumped_config, may_change
 from difflid.training.journal import Journal, Sheet
 from difflid.training.state import CHECKPOINT, TrainingState, update_average, written
 
 __all__ = ["Objective", "has_bfloat16", "learning_rate", "open_run", "train"]
 
 log = logging.getLogger(__name__)
+CONFIG = "config.json"
+PATIENCE = timedelta(hours=4)  # of the other processes while the first one validates; NCCL's own is 10 minutes
 STATS_EVERY = 20  # steps between lines of stats.jsonl
 
 
@@ -60,11 +63,12 @@ def open_run(config: Any) -> Accelerator:
 
     Raises:
         ConfigError: the device is not there, the batch cannot be dealt out evenly, or the run began with another
-            batch or seed.
+            recipe in more than what may change (`difflid.training.config.CHANGEABLE`).
         TrainingError: the folder cannot be written.
     """
     loop: LoopConfig = config.loop
-    accelerator = Accelerator(cpu=loop.device == "cpu")
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    accelerator = Accelerator(cpu=loop.device == "cpu", kwargs_handlers=[patience])
     if accelerator.device.type != loop.device:
         raise ConfigError(
             f"loop.device is {loop.device!r}, expected {accelerator.device.type!r}, which is here, or cpu"
@@ -74,23 +78,29 @@ def open_run(config: Any) -> Accelerator:
         raise ConfigError(f"loop.batch {loop.batch} is no multiple of {shares}, processes times loop.accumulate")
     if accelerator.is_main_process:
         run = Path(loop.run)
-        _refuse_other_images(run, loop)
-        with written(run / "config.json"):
+        _refuse_other_recipe(run, config)
+        with written(run / CONFIG):
             run.mkdir(parents=True, exist_ok=True)
-            with whole(run / "config.json") as part:
+            with whole(run / CONFIG) as part:
                 part.write_text(dump_config(config) + "\n")
     return accelerator
 
 
-def _refuse_other_images(run: Path, loop: LoopConfig) -> None:
-    """Seed and batch say which image has which number; a run that has begun keeps them."""
-    try:
-        began = json.loads((run / "config.json").read_text())["loop"] if (run / CHECKPOINT).exists() else {}
-    except (OSError, ValueError, KeyError):
+def _refuse_other_recipe(run: Path, config: Any) -> None:
+    """Refuse what would make a run that has begun another one, say what else is changed."""
+    if not (run / CHECKPOINT).exists():
         return
-    for name, value in {"batch": loop.batch, "seed": loop.seed}.items():
-        if began.get(name, value) != value:
-            raise ConfigError(f"{run} began with loop.{name} {began[name]}, got {value}; name another loop.run")
+    try:
+        changed = changes(dumped_config(type(config), run / CONFIG), config)
+    except ConfigError as error:
+        log.warning("whether the recipe of %s has changed is not known: %s", run, error)
+        return
+    refused = {key: values for key, values in changed.items() if not may_change(key)}
+    if refused:
+        differs = "; ".join(f"{key} {before!r}, got {after!r}" for key, (before, after) in refused.items())
+        raise ConfigError(f"{run} began with {differs}. Put that back to go on, or name another loop.run to begin anew")
+    for key, (before, after) in changed.items():
+        log.info("changed: %s was %r, is %r", key, before, after)
 
 
 def train(
@@ -108,6 +118,7 @@ def train(
     state = TrainingState(model, _optimizer(model, config))
     if state.resume(run):
         log.info("resumed %s at %d images", run, state.images)
+    _refuse_apart(state.images, run, accelerator)
     compiled = cast(nn.Module, torch.compile(model, dynamic=False)) if config.compile else model
     forward = accelerator.prepare_model(compiled)
     batches = _stream(objective, config, accelerator, state.images // config.batch)
@@ -133,6 +144,15 @@ def train(
         journal.close()
     accelerator.wait_for_everyone()
     return run / "result"
+
+
+def _refuse_apart(images: int, run: Path, accelerator: Accelerator) -> None:
+    """Refuse processes that did not resume from one checkpoint, as machines with folders of their own would."""
+    everywhere = accelerator.gather(torch.tensor([images], device=accelerator.device)).tolist()
+    if len(set(everywhere)) > 1:
+        raise TrainingError(
+            f"the processes resumed at {everywhere} images: {run} must be one folder, which all machines share"
+        )
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -23,6 +23,7 @@ from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, r
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig
 from difflid.training.journal import Sheet
+from difflid.training.latent_cache import LatentCache
 from difflid.training.loop import open_run, train
 from difflid.training.losses import LOSSES, picture_loss
 
@@ -58,6 +59,7 @@ class RestorationTrainingConfig:
     validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
     pair_share: float = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
+    latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
     start: str | None = None  # model folder or name whose weights to start from; None: at random
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
@@ -79,6 +81,11 @@ class RestorationTrainingConfig:
             raise ConfigError("expected train_pairs or shards, got both: pack all pairs into the shards")
         if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
             raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
+        if self.latent_cache and (self.photos or self.frame < 1):
+            raise ConfigError(
+                "latent_cache is for pictures that come again: expected no photos, hazed anew each time, and frame 1, "
+                f"which is all of a pair, got photos {self.photos} and frame {self.frame}"
+            )
 
 
 class Truth(NamedTuple):
@@ -109,14 +116,24 @@ class RestorationObjective:
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
             self.model.load_state_dict(_start(config.start, self._settings, self.prior))
+        self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
-        self._train_pairs = Shards(Path(config.shards)) if config.shards else self._opened(config.train_pairs)
+        self._train_pairs = self._packed(config.shards) if config.shards else self._opened(config.train_pairs)
         self._skipped = 0
+
+    def _to_validate(self) -> list[Pair]:
+        return [pair for pairs in self._validation_pairs.values() for pair in pairs]
+
+    def _packed(self, folder: str) -> Shards:
+        """Open shards, in which there must be no scene to validate on."""
+        shards = Shards(Path(folder))
+        shards.refuse_shared(self._to_validate())
+        return shards
 
     def _opened(self, sets: Mapping[str, PairSet]) -> list[RealPair | Pair]:
         """Find the training pairs, none of a scene to validate on, and decode those to be kept in memory."""
-        validation = [pair for pairs in self._validation_pairs.values() for pair in pairs]
+        validation = self._to_validate()
         opened: list[RealPair | Pair] = []
         for each in sets.values():
             pairs = each.pairs()
@@ -144,7 +161,7 @@ class RestorationObjective:
         config = self.config
         self._skipped += int(batch.skipped.sum())
         batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
-        content, haze = self.prior.encode(batch.guide, (config.content_timestep, config.haze_timestep)).clone()
+        content, haze = self._encode(batch.guide).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
         seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
         with torch.autocast(hazy.device.type, enabled=False):
@@ -220,6 +237,14 @@ def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
         guide_blocks=recipe.guide_blocks,
         guide_middle=recipe.guide_middle,
     )
+
+
+def _encoder(config: RestorationTrainingConfig, prior: UNetPrior) -> Callable[[Tensor], Tensor]:
+    """Return what gives the latents of guides, (2, B, C, G, G)."""
+    timesteps = (config.content_timestep, config.haze_timestep)
+    if config.latent_cache:
+        return LatentCache(Path(config.latent_cache), prior, timesteps).encode
+    return lambda guides: prior.encode(guides, timesteps)
 
 
 def _start(name: str, settings: DehazerConfig, prior: UNetPrior) -> Mapping[str, Tensor]:
