@@ -8,6 +8,8 @@ import random
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -367,7 +369,7 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others(pairs: Path, metric_
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("mae", "as MODULE:FUNCTION"),
+        ("mae", "as lpips or MODULE:FUNCTION, got 'mae'"),
         ("no_such_module:mae", "no_such_module"),
         ("metrics_of_mine:no_such", "no_such"),
         ("metrics_of_mine:number", "no function but a int"),
@@ -381,6 +383,22 @@ def test_a_metric_that_cannot_be_used_says_why(pairs: Path, source: str, message
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--metric", source])
     assert isinstance(done.exception, ConfigError)
     assert re.search(message, str(done.exception))
+
+
+def test_lpips_without_its_package_says_what_to_install(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--metric", "lpips"])
+    assert isinstance(done.exception, MissingExtra)
+    assert "the metric lpips needs an optional dependency: pip install 'difflid[lpips]'" in str(done.exception)
+
+
+def test_lpips_without_its_weights_says_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(**_: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=offline))
+    with pytest.raises(ConfigError, match=r"weights of AlexNet.*no network.*checkpoints"):
+        evaluation.open_metric("lpips")
 
 
 def test_sets_are_opened_by_rule_and_told_apart(pairs: Path, tmp_path: Path) -> None:

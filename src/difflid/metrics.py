@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["MS_SSIM_LEAST", "SSIM_WINDOW", "ciede2000", "ms_ssim", "psnr", "ssim"]
+__all__ = ["MS_SSIM_LEAST", "SSIM_WINDOW", "ciede2000", "gaussian_mean", "ms_ssim", "psnr", "ssim"]
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
@@ -91,17 +91,22 @@ def _checked(a: Tensor, b: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
 def _ssim_maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
     """Give the luminance and the contrast-structure term of SSIM, (B, 3, H - 10, W - 10)."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    mean_x, mean_y = _blur(x), _blur(y)
-    variances = _blur(x * x) - mean_x * mean_x + _blur(y * y) - mean_y * mean_y
-    covariance = _blur(x * y) - mean_x * mean_y
+    mean_x, mean_y = _local_mean(x), _local_mean(y)
+    variances = _local_mean(x * x) - mean_x * mean_x + _local_mean(y * y) - mean_y * mean_y
+    covariance = _local_mean(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
     return luminance, (2 * covariance + c2) / (variances + c2)
 
 
-def _blur(values: Tensor) -> Tensor:
-    offset = torch.arange(SSIM_WINDOW, dtype=values.dtype, device=values.device) - SSIM_WINDOW // 2
-    weights = torch.exp(-offset.square() / (2 * SSIM_SIGMA**2))
-    kernel = (weights / weights.sum()).repeat(values.shape[1], 1, 1, 1)  # (C, 1, 1, 11)
+def _local_mean(values: Tensor) -> Tensor:
+    return gaussian_mean(values, SSIM_WINDOW, SSIM_SIGMA)
+
+
+def gaussian_mean(values: Tensor, window: int, sigma: float) -> Tensor:
+    """Average (B, C, H, W) with Gaussian weights wherever the window fits: (B, C, H - window + 1, W - window + 1)."""
+    offset = torch.arange(window, dtype=values.dtype, device=values.device) - window // 2
+    weights = torch.exp(-offset.square() / (2 * sigma**2))
+    kernel = (weights / weights.sum()).repeat(values.shape[1], 1, 1, 1)  # (C, 1, 1, window)
     rows = F.conv2d(values, kernel, groups=values.shape[1])
     return F.conv2d(rows, kernel.transpose(2, 3), groups=values.shape[1])
 

@@ -21,7 +21,7 @@ __all__ = ["evaluate"]
     help="Another program, with {in} and {out} for PNG files; no shell; repeatable.",
 )
 @click.option(
-    "--metric", "metrics", metavar="MODULE:FUNCTION", multiple=True, help="A metric of one's own; repeatable."
+    "--metric", "metrics", metavar="NAME", multiple=True, help="lpips, or MODULE:FUNCTION of one's own; repeatable."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures of each set.")
 @click.option("--device", help="Of the models, such as cpu, cuda or cuda:1.  [default: the fastest here]")
@@ -47,7 +47,8 @@ def evaluate(
     rs-haze. clear:FOLDER are photographs without haze, compared with themselves; hazy:FOLDER are photographs whose
     clear picture nobody knows.
 
-    --metric takes any function of the restored and the clear picture, both tensors (1, 3, H, W) in [0, 1].
+    --metric lpips needs pip install 'difflid[lpips]'. Any other is a function of the restored and the clear picture,
+    both tensors (1, 3, H, W) in [0, 1].
 
     --report writes results.json, results.csv and report.html.
     """

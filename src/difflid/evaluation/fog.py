@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from difflid.evaluation.scale import reduced
 from difflid.haze import luma, saturation
+from difflid.metrics import gaussian_mean
 
 __all__ = ["fog_density", "fog_statistics"]
 
@@ -84,12 +85,7 @@ def _local(planes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(planes: Tensor) -> Tensor:
-    offset = torch.arange(WINDOW, dtype=planes.dtype) - WINDOW // 2
-    weights = torch.exp(-offset.square() / (2 * SIGMA**2))
-    kernel = (weights / weights.sum()).repeat(planes.shape[1], 1, 1, 1)  # (C, 1, 1, 7)
-    padded = F.pad(planes, (WINDOW // 2,) * 4, mode="replicate")
-    rows = F.conv2d(padded, kernel, groups=planes.shape[1])
-    return F.conv2d(rows, kernel.transpose(2, 3), groups=planes.shape[1])
+    return gaussian_mean(F.pad(planes, (WINDOW // 2,) * 4, mode="replicate"), WINDOW, SIGMA)
 
 
 def _variance(values: Tensor) -> float:

@@ -29,7 +29,7 @@ ENDS = {
 }
 MARK = ' class="best"'
 MINUS, UP, DOWN = "\u2212", "\u2191", "\u2193"
-HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "ms_ssim": True, "ciede2000": False, "gain": True}  # no others
+HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "ms_ssim": True, "ciede2000": False, "gain": True, "lpips": False}
 PLOTTED = ("psnr", "ssim", "ciede2000", "r", "fog_density")  # as means
 KIND_NOTES = {
     "pairs": "hazy and clear",

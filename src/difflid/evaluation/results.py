@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Kind = Literal["pairs", "clear", "hazy"]
-DIGITS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "ciede2000": 2, "gain": 2}  # shown; others 3
+DIGITS = {"psnr": 2, "ssim": 4, "ms_ssim": 4, "ciede2000": 2, "gain": 2, "lpips": 4}  # shown; others 3
 RESAMPLES, AT_ONCE, BOOTSTRAP_SEED = 10_000, 100, 0
 
 
@@ -195,6 +195,7 @@ def heading(score: str) -> str:
         "ms_ssim": "MS-SSIM",
         "ciede2000": "CIEDE2000",
         "gain": "gain/dB",
+        "lpips": "LPIPS",
         "dark_channel": "dark channel",
         "fog_density": "fog density",
     }

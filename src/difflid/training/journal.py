@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from difflid import image
 from difflid.errors import MissingExtra
 from difflid.files import whole
 from difflid.training.state import written
@@ -42,9 +43,10 @@ class Sheet:
 
 
 def _shrunk(picture: Tensor) -> NDArray[np.uint8]:
-    pixels = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    width = max(1, round(pixels.shape[1] * ROW / pixels.shape[0]))
-    return np.asarray(Image.fromarray(pixels).resize((width, ROW), Image.Resampling.LANCZOS))
+    height, width = picture.shape[2:]
+    size = (ROW, max(1, round(width * ROW / height)))
+    small = F.interpolate(picture.float(), size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return (small.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 class Journal:
@@ -78,7 +80,7 @@ class Journal:
         with written(path):
             path.parent.mkdir(exist_ok=True)
             with whole(path) as part:
-                Image.fromarray(pixels).save(part, "JPEG", quality=90)
+                part.write_bytes(image.encode(image.from_samples(pixels, "RGB"), "JPEG"))
         if self._board:
             self._board.add_image("validation", torch.from_numpy(pixels), images, dataformats="HWC")
 
