@@ -4,7 +4,7 @@ The pictures are photographs on which haze is rendered, pairs with real haze, or
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -96,20 +96,29 @@ class HazyCrops(Dataset[HazyBatch]):
     pairs: Sequence[RealPair | Pair] | Shards = ()  # decoded, or decoded on every use
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
+    wholes: int = 0  # so many pictures come first without crops; a multiple of the batch
 
     def __getitem__(self, index: int) -> HazyBatch:
         numbers = range(index * self.batch, (index + 1) * self.batch)
         pictures = [self._picture(number) for number in numbers]
         crops, wholes = zip(*pictures, strict=True)
-        return HazyBatch(*_stack([crop for of_one in crops for crop in of_one]), *_stack(wholes))
+        return HazyBatch(*(_stack([crop for of_one in crops for crop in of_one]) or self._no_crops()), *_stack(wholes))
 
     def _picture(self, number: int) -> tuple[Sequence[Arrays], Arrays]:
         """Crops as (hazy, clear, transmission, window), and the whole as the last fields of a HazyBatch."""
         rng = np.random.default_rng((self.seed, number))
         real = len(self.pairs) and (not self.photos or rng.random() < self.pair_share)
-        return self._real(number, rng) if real else self._synthetic(rng)
+        return self._real(number, rng) if real else self._synthetic(number, rng)
 
-    def _synthetic(self, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
+    def _no_crops(self) -> list[Tensor]:
+        return [torch.empty(0, channels, self.crop, self.crop) for channels in (3, 3, 1)] + [torch.empty(0, 4)]
+
+    def _boxes(self, number: int, size: tuple[int, int], rng: np.random.Generator) -> Iterator[Box]:
+        """Draw where in picture ``number`` its crops lie."""
+        for _ in range(0 if number < self.wholes else self.crops):
+            yield _draw_box(size, rng)
+
+    def _synthetic(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         photo = self.photos[int(rng.integers(len(self.photos)))]
         clear, depth = photo.clear, photo.depth
         if rng.random() < 0.5:
@@ -119,8 +128,7 @@ class HazyCrops(Dataset[HazyBatch]):
         camera = draw_camera(haze, rng)
         gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
         crops: list[Arrays] = []
-        for _ in range(self.crops):
-            box = _draw_box(clear.size, rng)
+        for box in self._boxes(number, clear.size, rng):
             crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
             hazy, transmission = render(crop, haze, box)
             transmission = in_srgb(transmission, crop, hazy, haze)
@@ -140,8 +148,7 @@ class HazyCrops(Dataset[HazyBatch]):
         pictures = _framed((pair.hazy, pair.clear), self.frame, rng)
         unknown = np.ones((1, self.crop, self.crop), np.float32)
         crops = []
-        for _ in range(self.crops):
-            box = _draw_box(pictures[0].size, rng)
+        for box in self._boxes(number, pictures[0].size, rng):
             hazy, clear = (_part(picture, self.crop, box, Image.Resampling.BICUBIC) for picture in pictures)
             crops.append((_channels_first(hazy), _channels_first(clear), unknown, self._window(box)))
         guides = [_part(picture, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) for picture in pictures]

@@ -206,18 +206,19 @@ class DiffLI2D(nn.Module):
 
     def forward(
         self, image: Tensor, window: Tensor, guide: Tensor, content: Tensor, haze: Tensor
-    ) -> tuple[Scattering, Scattering]:
+    ) -> tuple[Scattering | None, Scattering]:
         """See the haze in K windows of each picture and, coarsely, in its guide: what training compares.
 
         Args:
-            image: ``(B K, 3, h, w)``, the K windows of a picture one after the other.
+            image: ``(B K, 3, h, w)``, the K windows of a picture one after the other; K = 0: only the guide is seen.
             window: ``(B K, 4)``, see :meth:`look`.
             guide: ``(B, 3, S, S)``, see :meth:`condition`.
             content: ``(B, C, S/r, S/r)``.
             haze: same shape.
         """
         condition = self.condition(guide, content, haze)
-        return self.look(image, window, condition.repeat(len(image) // len(guide))), condition.coarse()
+        seen = self.look(image, window, condition.repeat(len(image) // len(guide))) if len(image) else None
+        return seen, condition.coarse()
 
 
 def _everywhere(values: Tensor, height: int, width: int) -> Tensor:

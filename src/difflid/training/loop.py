@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
-from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -55,11 +55,12 @@ class Objective(Protocol):
         """Write the usable result of the training into ``folder``."""
 
 
-def open_run(config: Any) -> Accelerator:
+def open_run(config: Any, *, parts_rest: bool = False) -> Accelerator:
     """Join the processes of a training and write its resolved configuration into the folder of the run.
 
     Args:
         config: a recipe, whose field ``loop`` is a LoopConfig.
+        parts_rest: there are steps to which not all weights contribute.
 
     Raises:
         ConfigError: the device is not there, the batch cannot be dealt out evenly, or the run began with another
@@ -68,7 +69,8 @@ def open_run(config: Any) -> Accelerator:
     """
     loop: LoopConfig = config.loop
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
-    accelerator = Accelerator(cpu=loop.device == "cpu", kwargs_handlers=[patience])
+    exchange = DistributedDataParallelKwargs(find_unused_parameters=parts_rest)
+    accelerator = Accelerator(cpu=loop.device == "cpu", kwargs_handlers=[patience, exchange])
     if accelerator.device.type != loop.device:
         raise ConfigError(
             f"loop.device is {loop.device!r}, expected {accelerator.device.type!r}, which is here, or cpu"

@@ -11,12 +11,17 @@ from torch import Tensor
 
 from difflid import metrics
 
-__all__ = ["LOSSES", "contrast", "frequency", "l1", "picture_loss", "ssim"]
+__all__ = ["LOSSES", "contrast", "frequency", "l1", "l2", "picture_loss", "ssim"]
 
 
 def l1(restored: Tensor, clear: Tensor) -> Tensor:
     """Mean absolute error of the samples."""
     return F.l1_loss(restored, clear)
+
+
+def l2(restored: Tensor, clear: Tensor) -> Tensor:
+    """Mean squared error of the samples: what PSNR measures; where much cannot be known, it asks for the mean."""
+    return F.mse_loss(restored, clear)
 
 
 def ssim(restored: Tensor, clear: Tensor) -> Tensor:
@@ -41,6 +46,7 @@ def contrast(restored: Tensor, clear: Tensor) -> Tensor:
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": l1,
+    "l2": l2,
     "ssim": ssim,
     "frequency": frequency,
     "contrast": contrast,

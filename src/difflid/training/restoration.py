@@ -60,6 +60,7 @@ class RestorationTrainingConfig:
     pair_share: float = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
     latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
+    wholes: int = 0  # so many images come first without crops, three times as fast; a multiple of loop.batch
     start: str | None = None  # model folder or name whose weights to start from; None: at random
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
@@ -81,6 +82,8 @@ class RestorationTrainingConfig:
             raise ConfigError("expected train_pairs or shards, got both: pack all pairs into the shards")
         if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
             raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
+        if self.wholes % self.loop.batch:
+            raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
         if self.latent_cache and (self.photos or self.frame < 1):
             raise ConfigError(
                 "latent_cache is for pictures that come again: expected no photos, hazed anew each time, and frame 1, "
@@ -154,10 +157,11 @@ class RestorationObjective:
             pairs=self._train_pairs,
             pair_share=config.pair_share,
             frame=config.frame,
+            wholes=config.wholes,
         )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
-        """Return the loss of the crops plus the weighted loss of the whole pictures."""
+        """Return the loss of the crops, if there are any, plus the weighted loss of the whole pictures."""
         config = self.config
         self._skipped += int(batch.skipped.sum())
         batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
@@ -166,14 +170,16 @@ class RestorationObjective:
         seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
         with torch.autocast(hazy.device.type, enabled=False):
             truth = Truth(batch.clear_guide, batch.guide_transmission, batch.airlight, batch.physics)
-            whole = self._error(coarse, batch.guide, truth)
+            whole = config.coarse * self._error(coarse, batch.guide, truth)
+            if seen is None:
+                return whole
             truth = Truth(
                 batch.clear,
                 batch.transmission,
                 batch.airlight.repeat_interleave(config.crops, 0),
                 batch.physics.repeat_interleave(config.crops, 0),
             )
-            return self._error(seen, hazy, truth) + config.coarse * whole
+            return self._error(seen, hazy, truth) + whole
 
     def _error(self, seen: Scattering, hazy: Tensor, truth: Truth) -> Tensor:
         picture = picture_loss(self.config.losses, restore(hazy, seen), truth.clear)
@@ -297,6 +303,6 @@ def _batch_of_one(picture: NDArray[np.float32]) -> Tensor:
 
 def train_restoration(config: RestorationTrainingConfig, progress: Callable[[int], None] | None = None) -> Path:
     """Train a dehazing network, or carry on a run that was cut off; return the model folder."""
-    accelerator = open_run(config)
+    accelerator = open_run(config, parts_rest=config.wholes > 0)
     torch.manual_seed(config.loop.seed)
     return train(RestorationObjective(config), config.loop, accelerator, progress)
