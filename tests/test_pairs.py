@@ -34,6 +34,8 @@ LAYOUTS = [
     ("dense-haze", {"hazy/01_hazy.png": "GT/01_GT.png", "hazy/10_hazy.png": "GT/10_GT.png"}),
     ("dense-haze", {"hazy/01.webp": "clear/01.webp"}),
     ("nh-haze", {"01_hazy.png": "01_GT.png", "02_hazy.png": "02_GT.png"}),
+    ("nh-haze", {"NTIRE2021_Train_Hazy/01.png": "NTIRE2021_Train_HazeFree/01.png"}),
+    ("nh-haze", {"hazy/01.png": "clean/01.png"}),
     ("d-hazy", {"NYU_Hazy/1_Hazy.bmp": "NYU_GT/1_Image_.bmp", "NYU_Hazy/2_Hazy.bmp": "NYU_GT/2_Image_.bmp"}),
     ("d-hazy", {"Middlebury_Hazy/Adirondack_Hazy.bmp": "Middlebury_GT/Adirondack_im0.png"}),
 ]

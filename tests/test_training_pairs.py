@@ -165,12 +165,31 @@ def test_a_damaged_pair_amid_an_epoch_is_left_out_said_and_counted(
     assert stats[-2]["skipped"] == caplog.text.count("left out") > 0
 
 
-def test_training_stops_where_no_pair_can_be_read(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_stops_where_no_pair_can_be_read(
+    config: RestorationTrainingConfig, tmp_path: Path, workers: int
+) -> None:
     lazy = replace(config.train_pairs["halved"], in_memory=False)
     for name in ("01", "02", "03"):
         damage(tmp_path / "hazy" / f"{name}.png")
-    with pytest.raises(DataError, match="10 pairs drawn in a row"):
-        train_restoration(replace(config, train_pairs={"halved": lazy}))
+    with pytest.raises(
+        DataError, match=r"^10 pairs drawn in a row .* the last one: cannot read .*hazy.0\d\.png: [^\n]*$"
+    ):
+        train_restoration(replace(config, train_pairs={"halved": lazy}, loop=replace(config.loop, workers=workers)))
+
+
+def test_a_damaged_pair_to_validate_on_is_named_at_the_start(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    damage(tmp_path / "clear" / "04.png")
+    with pytest.raises(DataError, match=r"1 of 1 cannot be used, .*clear.04\.png"):
+        RestorationObjective(config)
+
+
+def test_depth_maps_of_other_photographs_are_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    mixed = replace(with_photos(config, tmp_path / "photos"), depth=str(tmp_path / "clear"))
+    with pytest.raises(DataError, match=r"no picture in .*clear is named as a photograph in .*photos, such as 0"):
+        RestorationObjective(mixed)
+    Image.new("L", (4, 4)).save(tmp_path / "clear" / "7.png")
+    RestorationObjective(replace(mixed, validation_pairs={}, train_pairs={}))
 
 
 def test_pairs_decoded_on_use_give_the_same_batches(config: RestorationTrainingConfig) -> None:

@@ -167,7 +167,8 @@ class HazyCrops(Dataset[HazyBatch]):
                 return (pair if isinstance(pair, RealPair) else decode_pair(pair)), skipped
             except DataError as error:
                 log.warning("left out: %s", error)
-        raise DataError(f"{ATTEMPTS} pairs drawn in a row cannot be read; the log names them")
+                last = error
+        raise DataError(f"{ATTEMPTS} pairs drawn in a row cannot be read; the log names them, the last one: {last}")
 
     def _window(self, box: Box) -> NDArray[np.float32]:
         """Where the crop lies, in pixels of a picture magnified as the crop is."""

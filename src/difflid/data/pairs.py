@@ -48,7 +48,7 @@ class PairRule:
 
 
 HAZY_FOLDERS = ("hazy", "haze", "Hazy", "input")
-CLEAR_FOLDERS = ("clear", "gt", "GT", "target")
+CLEAR_FOLDERS = ("clear", "gt", "GT", "target", "clean")
 
 # Equal stems: 0001.png in both folders (RESIDE-6K, RS-Haze, collections of one's own).
 FOLDER = PairRule(HAZY_FOLDERS, CLEAR_FOLDERS)
@@ -59,9 +59,13 @@ RESIDE = PairRule(
 )
 # synthetic/0586.jpg belongs to original/0586.jpg.
 HSTS = PairRule(("synthetic", "synthetic/synthetic"), ("original", "synthetic/original"))
-# 01_outdoor_hazy.jpg belongs to 01_outdoor_GT.jpg, 01_hazy.png to 01_GT.png (NH-HAZE: in one folder); or equal stems.
+# 01_outdoor_hazy.jpg belongs to 01_outdoor_GT.jpg, 01_hazy.png to 01_GT.png (NH-HAZE of 2020: in one folder); or equal
+# stems (NH-HAZE of 2021: in NTIRE2021_Train_Hazy and NTIRE2021_Train_HazeFree).
 NTIRE = PairRule(
-    (*HAZY_FOLDERS, "."), (*CLEAR_FOLDERS, "."), hazy_keys=("(.+)_hazy", "(.+)"), clear_keys=("(.+)_GT", "(.+)")
+    (*HAZY_FOLDERS, "NTIRE*_Hazy", "."),
+    (*CLEAR_FOLDERS, "NTIRE*_HazeFree", "."),
+    hazy_keys=("(.+)_hazy", "(.+)"),
+    clear_keys=("(.+)_GT", "(.+)"),
 )
 # 1_Hazy.bmp belongs to 1_Image_.bmp, Adirondack_Hazy.bmp to Adirondack_im0.png.
 D_HAZY = PairRule(("*_Hazy",), ("*_GT",), ("(.+)_Hazy",), ("(.+)_(?:Image_|im0)",))
@@ -155,7 +159,9 @@ def load_photo(path: Path) -> Tensor:
     """
     try:
         return image.to_tensor(image.load(path).pixels)
-    except (ImageError, OSError) as error:
+    except ImageError as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
         raise DataError(f"cannot read the picture {path}: {error}") from error
 
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,7 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from difflid.errors import ConfigError, TrainingError
+from difflid.errors import ConfigError, DataError, TrainingError
 from difflid.files import whole
 from difflid.training.config import LoopConfig, changes, dump_config, dumped_config, may_change
 from difflid.training.journal import Journal, Sheet
@@ -182,8 +182,24 @@ def _stream(objective: Objective, config: LoopConfig, accelerator: Accelerator, 
     last = math.ceil(config.images / config.batch)
     parts = range(first * shares + accelerator.process_index, last * shares, accelerator.num_processes)
     workers = {"num_workers": config.workers, "prefetch_factor": 4} if config.workers else {}
-    batches = objective.batches(config.batch // shares)
-    return iter(DataLoader(batches, batch_size=None, sampler=parts, **workers))  # type: ignore[arg-type]
+    batches = _Told(objective.batches(config.batch // shares))
+    for batch in DataLoader(batches, batch_size=None, sampler=parts, **workers):  # type: ignore[arg-type]
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Told(Dataset[Any]):
+    """Give an error as an item: raised in a worker, its message would become the worker's traceback."""
+
+    batches: Dataset[Any]
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.batches[index]
+        except DataError as error:
+            return error
 
 
 def _step(

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos
 from difflid.data.pairs import Pair, load_pair
-from difflid.data.photos import photo_files, split_photos
+from difflid.data.photos import decode_all, photo_files, split_photos
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
-from difflid.errors import ConfigError, ModelError
+from difflid.errors import ConfigError, DataError, ModelError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
@@ -122,6 +122,7 @@ class RestorationObjective:
         self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
+        decode_all(self._to_validate(), _readable)  # a damaged one is said before hours of training
         self._train_pairs = self._packed(config.shards) if config.shards else self._opened(config.train_pairs)
         self._skipped = 0
 
@@ -279,13 +280,22 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[di
     return {key: ours[key] for key in keys}, {key: theirs[key] for key in keys}
 
 
+def _readable(pair: Pair) -> bool:
+    """Refuse a pair that cannot be read."""
+    load_pair(pair)
+    return True
+
+
 def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]]:
     """Decode the photographs of both splits, if the recipe names any."""
     if config.photos is None:
         return [], []
     train_files, validation_files = split_photos(photo_files(Path(config.photos)))
     depth = Path(config.depth) if config.depth else None
-    return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
+    train = load_photos(train_files, depth)
+    if depth and not any(photo.depth is not None for photo in train):
+        raise DataError(f"no picture in {depth} is named as a photograph in {config.photos}, such as {train[0].name}")
+    return train, load_photos(_spread(validation_files, config.validation_photos), depth)
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
