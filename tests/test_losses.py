@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import structural_similarity
+from skimage.metrics import mean_squared_error, structural_similarity
 
 from difflid.training.losses import LOSSES, picture_loss
 
@@ -43,6 +43,11 @@ def test_frequency_is_the_modulus_of_the_spectrum() -> None:
     a, b = pictures()
     expected = np.abs(np.fft.rfft2((a - b).numpy(), norm="ortho")).mean()
     assert LOSSES["frequency"](a, b).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_l2_is_what_psnr_measures() -> None:
+    a, b = pictures()
+    assert LOSSES["l2"](a, b).item() == pytest.approx(mean_squared_error(a.numpy(), b.numpy()), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import TINY_NETWORK
 
 from difflid.network import Condition, DiffLI2D, Scattering, restore
@@ -51,6 +54,25 @@ def test_several_windows_of_one_picture_are_seen_as_each_alone(network: DiffLI2D
     torch.testing.assert_close(network.look(picture, window[1:], alone).transmission, seen.transmission[3:])
     torch.testing.assert_close(alone.coarse().airlight, coarse.airlight[1:])
     assert coarse.transmission.shape == (2, 1, 16, 16)
+
+
+def test_a_zoomed_guide_shows_the_dark_pixel_that_a_mean_hides(network: DiffLI2D) -> None:
+    torch.manual_seed(0)
+    zoomed = DiffLI2D(replace(TINY_NETWORK, guide_zoom=2))
+    copy, dotted = torch.full((2, 1, 3, 32, 32), 0.5)
+    dotted = dotted + 0.5 * torch.tensor([[-1.0, 1.0], [0.0, 0.0]]).repeat(16, 16)  # means as before
+    latents = torch.randn(2, 1, 8, 8, 8)
+    assert not torch.equal(zoomed.guide(copy, *latents)[0], zoomed.guide(dotted, *latents)[0])
+    plain = (F.avg_pool2d(each, 2) for each in (copy, dotted))
+    one, other = (network.guide(each, *latents)[0] for each in plain)
+    assert torch.equal(one, other)
+
+
+def test_without_windows_only_the_guide_is_seen(network: DiffLI2D) -> None:
+    inputs = torch.rand(2, 3, 16, 16), torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8)
+    seen, coarse = network(torch.empty(0, 3, 16, 16), torch.empty(0, 4), *inputs)
+    assert seen is None
+    assert torch.equal(coarse.transmission, network.condition(*inputs).coarse().transmission)
 
 
 def test_cim_knows_what_the_latent_holds_not_where(network: DiffLI2D) -> None:

@@ -118,6 +118,44 @@ def test_training_starts_from_the_weights_of_a_model(config: RestorationTraining
     assert all(torch.equal(weights[key], value) for key, value in start.network.state_dict().items())
 
 
+def test_a_start_without_zoom_gives_one_with_zoom_what_it_knows(
+    config: RestorationTrainingConfig, tmp_path: Path
+) -> None:
+    start = saved_start(tmp_path / "start")
+    config = replace(config, start=str(tmp_path / "start"), network=replace(TINY_RECIPE, guide_zoom=4))
+    objective = RestorationObjective(config)
+    copy = objective.batches(4)[0].guide
+    assert copy.shape == (4, 3, 64, 64)
+    guide = torch.nn.functional.avg_pool2d(copy, 4)
+    latents = start.prior.encode(guide, (0, 500))
+    zoomed, plain = objective.model.condition(copy, *latents), start.network.condition(guide, *latents)
+    torch.testing.assert_close(zoomed.haze, plain.haze)
+    trained = Dehazer.from_pretrained(train_restoration(config))
+    assert trained.network.guide.stem.weight[:, 3:].abs().max() > 0
+    assert trained(torch.rand(3, 20, 20)).shape == (3, 20, 20)
+    with pytest.raises(ModelError, match="guide_zoom"):
+        RestorationObjective(
+            replace(config, start=f"{config.loop.run}/result", network=replace(TINY_RECIPE, guide_zoom=2))
+        )
+
+
+def test_whole_pictures_come_first_and_leave_the_network_of_the_tiles_alone(
+    config: RestorationTrainingConfig, tmp_path: Path
+) -> None:
+    saved_start(tmp_path / "start")
+    objective = RestorationObjective(replace(config, start=str(tmp_path / "start"), wholes=4))
+    whole, both = objective.batches(4)[0], objective.batches(4)[1]
+    assert (len(whole.hazy), len(both.hazy), len(whole.guide)) == (0, 8, 4)
+    assert all(torch.equal(*each) for each in zip(objective.batches(2)[1].guide, whole.guide[2:], strict=True))
+    objective.loss(objective.model, whole).backward()
+    assert objective.model.stem[1].weight.grad is None
+    assert objective.model.guide.stem.weight.grad is not None
+    objective.loss(objective.model, both).backward()
+    assert objective.model.stem[1].weight.grad is not None
+    with pytest.raises(ConfigError, match=r"wholes 6 is no multiple of loop\.batch 4"):
+        replace(config, wholes=6)
+
+
 def test_a_start_of_another_configuration_is_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
     saved_start(tmp_path / "start")
     start = replace(config, start=str(tmp_path / "start"))
@@ -213,7 +251,7 @@ def test_losses_are_chosen_by_name(config: RestorationTrainingConfig) -> None:
 
 @pytest.mark.parametrize("losses", [{"l1": 1.0, "sim": 0.1}, {}])
 def test_an_unknown_loss_is_refused(config: RestorationTrainingConfig, losses: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="one or more of l1, ssim, frequency, contrast"):
+    with pytest.raises(ConfigError, match="one or more of l1, l2, ssim, frequency, contrast"):
         replace(config, losses=losses)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -112,10 +113,12 @@ class Dehazer(nn.Module):
         return self._encode(Source.of(image))
 
     def _encode(self, source: Source) -> Condition:
-        size = self.prior.spec.guide_size
-        guide = reduce(source, size, size)
+        zoom = self.network.config.guide_zoom
+        size = zoom * self.prior.spec.guide_size
+        copy = reduce(source, size, size)
+        guide = F.avg_pool2d(copy, zoom)
         content, haze = self.prior.encode(guide, (self.config.content_timestep, self.config.haze_timestep))
-        return self.network.condition(guide, content, haze)
+        return self.network.condition(copy, content, haze)
 
     @torch.inference_mode()
     def restore(

@@ -52,7 +52,7 @@ class HazyBatch(NamedTuple):
     guide: Tensor  # (B, 3, S, S) the whole hazy picture
     clear_guide: Tensor  # (B, 3, S, S)
     guide_transmission: Tensor  # (B, 1, S, S)
-    airlight: Tensor  # (B, 3) as the camera shows it, whose exposure the clear picture has not
+    airlight: Tensor  # (B, 3)
     physics: Tensor  # (B,) 1 where transmission and airlight are known, 0 where the haze is real and they say nothing
     skipped: Tensor  # (B,) damaged pairs that were drawn first and left out
 
@@ -137,10 +137,7 @@ class HazyCrops(Dataset[HazyBatch]):
         guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
         hazy_guide, transmission = render(guide, haze)
         transmission = in_srgb(transmission, guide, hazy_guide, haze)
-        hazy_guide, airlight = (
-            (light * np.float32(camera.exposure)).clip(0, 1) for light in (hazy_guide, haze.airlight)
-        )
-        whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], airlight)
+        whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
 
     def _real(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:

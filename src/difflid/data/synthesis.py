@@ -42,24 +42,23 @@ class Haze:
 class Camera:
     """What a camera does to a hazy picture."""
 
-    exposure: float  # factor on the sRGB values
     noise: float  # standard deviation of the sensor noise
     jpeg: int | None  # quality, or none
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.14) -> Haze:
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.12) -> Haze:
     """Draw the haze of one picture.
 
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
-        clear_share: how often there is no haze at all, up to 0.65.
+        clear_share: how often there is no haze at all, up to 0.6.
     """
     airlight = _draw_airlight(rng)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
     shape = (FIELD, FIELD) if depth is None else depth.shape
-    kind = rng.choice(["clear", "scene", "veil", "blank"], p=[clear_share, 0.65 - clear_share, 0.25, 0.1])
+    kind = rng.choice(["clear", "scene", "veil", "blank"], p=[clear_share, 0.6 - clear_share, 0.32, 0.08])
     if kind == "clear":
         return Haze(np.zeros(shape, np.float32), airlight, linear)
     if kind == "scene":
@@ -123,10 +122,9 @@ def _draw_airlight(rng: np.random.Generator) -> Array:
 
 def draw_camera(haze: Haze, rng: np.random.Generator) -> Camera:
     """Draw what the camera does; nothing where there is no haze, so that clear pictures stay exactly as they are."""
-    exposure = rng.uniform(0.9, 1.08) if rng.random() < 0.3 else 1.0
     noise = rng.uniform(0.0, 0.015) if rng.random() < 0.4 else 0.0
     jpeg = int(rng.integers(70, 97)) if rng.random() < 0.4 else None
-    return Camera(exposure, noise, jpeg) if haze.present else Camera(1.0, 0.0, None)
+    return Camera(noise, jpeg) if haze.present else Camera(0.0, None)
 
 
 def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Array]:
@@ -162,9 +160,7 @@ def in_srgb(transmission: Array, clear: Array, hazy: Array, haze: Haze) -> Array
 
 
 def photograph(hazy: Array, camera: Camera, rng: np.random.Generator) -> Array:
-    """Take the picture: exposure, sensor noise, JPEG; ``(h, w, 3)`` in [0, 1]."""
-    if camera.exposure != 1:
-        hazy = hazy * np.float32(camera.exposure)
+    """Take the picture: sensor noise, JPEG; ``(h, w, 3)`` in [0, 1]."""
     if camera.noise:
         hazy = hazy + np.float32(camera.noise) * rng.standard_normal(hazy.shape, np.float32)
     hazy = hazy.clip(0, 1)

@@ -41,6 +41,7 @@ class DiffLI2DConfig:
     guide_width: int = 32  # channels of the guide branch at its finest level; doubled on each level, up to 4x
     guide_blocks: int = 1  # local blocks per level of the guide branch, each way
     guide_middle: int = 4  # local blocks where the guide branch meets the latents
+    guide_zoom: int = 1  # guide pixels are seen by mean, least and greatest of so many squared; 1: by themselves
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,17 @@ class Condition:
 class GuideBranch(nn.Module):
     """Bring the latents from their grid to the guide's, along what the guide shows: a small U-shape.
 
-    ``(B, 3, S, S)`` guide and latents ``(B, C, S/r, S/r)`` -> features ``(B, guide_width, S, S)`` and the airlight.
+    ``(B, 3, z S, z S)`` copy of the picture, z the ``guide_zoom``, and latents ``(B, C, S/r, S/r)`` -> features
+    ``(B, guide_width, S, S)`` and the airlight. Of an even veil nothing tells but that no pixel is dark, and the mean over
+    a guide pixel hides the dark ones: hence the least and the greatest.
     """
 
     def __init__(self, config: DiffLI2DConfig) -> None:
         super().__init__()
         depth = config.latent_reduction.bit_length()  # levels from the guide's size down to the latents'
         widths = [min(2**level, 4) * config.guide_width for level in range(depth)]
-        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.zoom = config.guide_zoom
+        self.stem = nn.Conv2d(3 if self.zoom == 1 else 9, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
@@ -89,9 +93,9 @@ class GuideBranch(nn.Module):
         self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
 
-    def forward(self, guide: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, copy: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features and the airlight, before its sigmoid."""
-        x = self.stem(guide)
+        x = self.stem(copy if self.zoom == 1 else _summary(copy, self.zoom))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             x = blocks(x)
@@ -162,15 +166,15 @@ class DiffLI2D(nn.Module):
             reach += 2 ** (index + 1) if index else 0  # interpolation to the next finer level
         return reach + self.stride  # blocks are aligned to the stride
 
-    def condition(self, guide: Tensor, content: Tensor, haze: Tensor) -> Condition:
+    def condition(self, copy: Tensor, content: Tensor, haze: Tensor) -> Condition:
         """Say what is known of the whole picture.
 
         Args:
-            guide: ``(B, 3, S, S)`` in [0, 1], the picture at the prior's size.
+            copy: ``(B, 3, z S, z S)`` in [0, 1], the picture at z times the prior's size, z the ``guide_zoom``.
             content: latent at the small time-step, ``(B, C, S/r, S/r)``.
             haze: latent at the large time-step, same shape.
         """
-        features, airlight = self.guide(guide, content, haze)
+        features, airlight = self.guide(copy, content, haze)
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
@@ -205,20 +209,25 @@ class DiffLI2D(nn.Module):
         return read_head(known + detail, F.pixel_shuffle(residual, 2))
 
     def forward(
-        self, image: Tensor, window: Tensor, guide: Tensor, content: Tensor, haze: Tensor
+        self, image: Tensor, window: Tensor, copy: Tensor, content: Tensor, haze: Tensor
     ) -> tuple[Scattering | None, Scattering]:
         """See the haze in K windows of each picture and, coarsely, in its guide: what training compares.
 
         Args:
             image: ``(B K, 3, h, w)``, the K windows of a picture one after the other; K = 0: only the guide is seen.
             window: ``(B K, 4)``, see :meth:`look`.
-            guide: ``(B, 3, S, S)``, see :meth:`condition`.
+            copy: ``(B, 3, z S, z S)``, see :meth:`condition`.
             content: ``(B, C, S/r, S/r)``.
             haze: same shape.
         """
-        condition = self.condition(guide, content, haze)
-        seen = self.look(image, window, condition.repeat(len(image) // len(guide))) if len(image) else None
+        condition = self.condition(copy, content, haze)
+        seen = self.look(image, window, condition.repeat(len(image) // len(copy))) if len(image) else None
         return seen, condition.coarse()
+
+
+def _summary(copy: Tensor, zoom: int) -> Tensor:
+    """Mean, least and greatest of squares of ``zoom`` pixels: ``(B, 3, z S, z S)`` -> ``(B, 9, S, S)``."""
+    return torch.cat((F.avg_pool2d(copy, zoom), -F.max_pool2d(-copy, zoom), F.max_pool2d(copy, zoom)), dim=1)
 
 
 def _everywhere(values: Tensor, height: int, width: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Training the dehazing network on photographs with synthetic haze, real pairs, or both; the prior stays frozen."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -30,6 +30,7 @@ from difflid.training.losses import LOSSES, picture_loss
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
 
 SHOWN = 3  # pictures of each kind on a sheet
+STEM = "guide.stem.weight"
 LARGEST_PSNR = 60.0  # dB; what an untouched picture counts in a mean
 
 
@@ -44,6 +45,7 @@ class NetworkRecipe:
     guide_width: int = 32
     guide_blocks: int = 1
     guide_middle: int = 4
+    guide_zoom: int = 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class RestorationObjective:
         config = self.config
         return HazyCrops(
             self._train,
-            guide_size=self.prior.spec.guide_size,
+            guide_size=config.network.guide_zoom * self.prior.spec.guide_size,
             crop=config.crop,
             crops=config.crops,
             batch=size,
@@ -166,12 +168,15 @@ class RestorationObjective:
         config = self.config
         self._skipped += int(batch.skipped.sum())
         batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
-        content, haze = self._encode(batch.guide).clone()
+        zoom = self._settings.network.guide_zoom
+        wholes = (batch.guide, batch.clear_guide, batch.guide_transmission)
+        guide, clear_guide, transmission = (F.avg_pool2d(each, zoom) for each in wholes)
+        content, haze = self._encode(guide).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
         seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
         with torch.autocast(hazy.device.type, enabled=False):
-            truth = Truth(batch.clear_guide, batch.guide_transmission, batch.airlight, batch.physics)
-            whole = config.coarse * self._error(coarse, batch.guide, truth)
+            truth = Truth(clear_guide, transmission, batch.airlight, batch.physics)
+            whole = config.coarse * self._error(coarse, guide, truth)
             if seen is None:
                 return whole
             truth = Truth(
@@ -243,6 +248,7 @@ def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
         guide_width=recipe.guide_width,
         guide_blocks=recipe.guide_blocks,
         guide_middle=recipe.guide_middle,
+        guide_zoom=recipe.guide_zoom,
     )
 
 
@@ -255,14 +261,21 @@ def _encoder(config: RestorationTrainingConfig, prior: UNetPrior) -> Callable[[T
 
 
 def _start(name: str, settings: DehazerConfig, prior: UNetPrior) -> Mapping[str, Tensor]:
-    """Read the network's weights of a model that has the recipe's prior and configuration."""
+    """Read the network's weights of a model that has the recipe's prior and configuration.
+
+    Only the zoom of its guide may be 1 where the recipe's is more: what is seen beyond starts without weight.
+    """
     model = Dehazer.from_pretrained(name)
-    if model.config != settings:
-        ours, theirs = _differences(asdict(settings), asdict(model.config))
+    weights, config = model.network.state_dict(), model.config
+    if config.network.guide_zoom == 1 < settings.network.guide_zoom:
+        config = replace(config, network=replace(config.network, guide_zoom=settings.network.guide_zoom))
+        weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
+    if config != settings:
+        ours, theirs = _differences(asdict(settings), asdict(config))
         raise ModelError(f"cannot start from {name}: it has {theirs}, the recipe {ours}; make the recipe equal")
     if not _same_prior(cast(UNetPrior, model.prior), prior):
         raise ModelError(f"cannot start from {name}: its prior is another one; let the recipe name that prior's folder")
-    return model.network.state_dict()
+    return weights
 
 
 def _same_prior(one: UNetPrior, other: UNetPrior) -> bool:
