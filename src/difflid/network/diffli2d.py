@@ -75,8 +75,8 @@ class GuideBranch(nn.Module):
     """Bring the latents from their grid to the guide's, along what the guide shows: a small U-shape.
 
     ``(B, 3, z S, z S)`` copy of the picture, z the ``guide_zoom``, and latents ``(B, C, S/r, S/r)`` -> features
-    ``(B, guide_width, S, S)`` and the airlight. Of an even veil nothing tells but that no pixel is dark, and the mean over
-    a guide pixel hides the dark ones: hence the least and the greatest.
+    ``(B, guide_width, S, S)`` and the airlight. Only that no pixel is dark betrays an even veil, and the mean over a
+    guide pixel hides the dark ones: hence the least and the greatest.
     """
 
     def __init__(self, config: DiffLI2DConfig) -> None:
