@@ -207,5 +207,6 @@ def _embedded(tensor: Tensor) -> str:
 def _definitions(results: Results) -> str:
     facts = {key.replace("_", " "): value for key, value in results.protocol.described().items()}
     facts |= {f"version of {name}": value for name, value in results.versions.items()}
+    facts |= {f"metric {name}": source for name, source in results.custom_metrics.items()}
     facts |= {f"weights of {each.name}": each.weights_sha256 for each in results.methods if each.weights_sha256}
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
