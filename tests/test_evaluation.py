@@ -361,6 +361,7 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others(pairs: Path, metric_
     assert done.exit_code == 0, done.output
     data = json.loads((metric_module / "out/results.json").read_text())
     assert data["custom_metrics"] == {"mae": "metrics_of_mine:mae"}
+    assert "<dt>metric mae</dt><dd>metrics_of_mine:mae</dd>" in (metric_module / "out/report.html").read_text()
     expected = np.abs(read(pairs / "hazy/a.png") - read(pairs / "clear/a.png")).mean()
     assert data["rows"][0]["scores"]["mae"] == pytest.approx(expected, abs=1e-6)
     assert "mae" not in data["rows"][-1]["scores"]

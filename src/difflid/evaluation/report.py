@@ -20,7 +20,7 @@ from difflid.evaluation.scale import reduced
 __all__ = ["write_report"]
 
 CASES = 2  # pictures shown from each end of a set's order
-LONGEST_SIDE = 640  # pixels, of the embedded pictures
+LONGEST_SIDE, QUALITY = 640, 85  # pixels and JPEG quality of the embedded pictures
 ORDER = {"pairs": "psnr", "clear": "psnr", "hazy": "r"}  # the score that says which pictures are the ends
 ENDS = {
     "pairs": ("lowest PSNR", "highest PSNR"),
@@ -30,7 +30,7 @@ ENDS = {
 MARK = ' class="best"'
 MINUS, UP, DOWN = "\u2212", "\u2191", "\u2193"
 HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "ms_ssim": True, "ciede2000": False, "gain": True, "lpips": False}
-PLOTTED = ("psnr", "ssim", "ciede2000", "r", "fog_density")  # as means
+PLOTTED = ("psnr", "ssim", "ciede2000", "lpips", "r", "fog_density")  # as means
 KIND_NOTES = {
     "pairs": "hazy and clear",
     "clear": "photographs without haze: how much is changed that should be left alone",
@@ -150,7 +150,9 @@ def _rows_table(results: Results, info: SetInfo) -> str:
 
 def _row_html(row: Row, names: Sequence[str]) -> str:
     cells = "".join(
-        f'<td data-v="{row.scores[name]!r}">{shown(name, row.scores[name])}</td>' if name in row.scores else "<td></td>"
+        f'<td data-v="{row.scores[name]!r}">{shown(name, row.scores[name]).replace("-", MINUS)}</td>'
+        if name in row.scores
+        else "<td></td>"
         for name in names
     )
     size = f'<td data-v="{row.width * row.height}">{row.width} x {row.height}</td>'
@@ -198,12 +200,13 @@ def _compared(name: str, picture: Tensor, caption: str) -> str:
 def _embedded(tensor: Tensor) -> str:
     """Give a picture (1, 1 or 3, H, W) as a data URL of a JPEG whose longer side is at most 640 pixels."""
     small = reduced(tensor.float(), LONGEST_SIDE)
-    jpeg = image.encode(as_picture(small.expand(-1, 3, -1, -1)), "JPEG")
+    jpeg = image.encode(as_picture(small.expand(-1, 3, -1, -1)), "JPEG", image.Writing(QUALITY))
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
 def _definitions(results: Results) -> str:
     facts = {key.replace("_", " "): value for key, value in results.protocol.described().items()}
     facts |= {f"version of {name}": value for name, value in results.versions.items()}
+    facts |= {f"metric {name}": source for name, source in results.custom_metrics.items()}
     facts |= {f"weights of {each.name}": each.weights_sha256 for each in results.methods if each.weights_sha256}
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
