@@ -3,11 +3,9 @@
 The EXIF orientation of a file is applied to its pixels. A PIL image is taken as it stands: what it shows is its size.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -33,7 +31,29 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF")
 _MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 _EXIF_MARK = b"Exif\0\0"
 _ICC_TAG, _XMP_TAG = 34675, 700  # of TIFF
-_pillow = RLock()
+
+
+class _OwnLimit:
+    """Suspends Pillow's process-wide limit, which warns and refuses far below `MAX_PIXELS`, while any thread decodes."""
+
+    def __init__(self) -> None:
+        self._lock, self._decoding = Lock(), 0
+        self._limit: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._decoding:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._decoding += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._decoding -= 1
+            if not self._decoding:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_own_limit = _OwnLimit()
 
 
 def load(source: str | Path | bytes | Image.Image) -> Picture:
@@ -48,7 +68,7 @@ def load(source: str | Path | bytes | Image.Image) -> Picture:
     """
     name = str(source) if isinstance(source, str | Path) else "the picture"
     try:
-        with _own_limit():
+        with _own_limit:
             if isinstance(source, Image.Image):
                 return _from_pil(source)
             data = _read(source)
@@ -63,17 +83,6 @@ def load(source: str | Path | bytes | Image.Image) -> Picture:
         raise ImageError(f"cannot read {name}: not enough memory") from error
     except Exception as error:  # Pillow raises anything on damaged files
         raise ImageError(f"cannot read {name}: damaged ({str(error) or type(error).__name__})") from error
-
-
-@contextmanager
-def _own_limit() -> Iterator[None]:
-    """Suspend Pillow's process-wide limit, which warns and refuses far below `MAX_PIXELS`."""
-    with _pillow:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _read(source: str | Path | bytes) -> bytes:
