@@ -112,17 +112,25 @@ class _Task:
                 raise ImageError(f"cannot write the result of {self.name}: {error}") from error
             return
         _make_folder(self.target.parent)
-        image.write_bytes(self._encoded(image.format_of(self.target)), self.target)
+        self._write_result(self.target)
         if self.dehazed.maps:
             for path, samples in zip(map_paths(self.target), self.dehazed.maps.values(), strict=True):
                 image.save(image.from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB"), path)
 
+    def _write_result(self, target: Path) -> None:
+        """Write the result; what was left alone keeps its bytes where nothing else is asked for."""
+        if self._keeps_bytes(image.format_of(target)):
+            image.write_parts([self._source_bytes()], target)
+        else:
+            image.save(self.dehazed.picture, target, self.settings.writing)
+
     def _encoded(self, format: str) -> bytes:
-        """Encode the result; what was left alone keeps its bytes where nothing else is asked for."""
-        writing = self.settings.writing
-        if self.dehazed.left_alone and format == self.picture.format and writing == UNCHANGED:
+        if self._keeps_bytes(format):
             return self._source_bytes()
-        return image.encode(self.dehazed.picture, format, writing)
+        return image.encode(self.dehazed.picture, format, self.settings.writing)
+
+    def _keeps_bytes(self, format: str) -> bool:
+        return self.dehazed.left_alone and format == self.picture.format and self.settings.writing == UNCHANGED
 
     def _source_bytes(self) -> bytes:
         try:
