@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
-from difflid.errors import ImageError, MissingExtra
+from difflid.errors import ConfigError, ImageError, MissingExtra
 from difflid.image.deep import is_deep, read_deep, samples_of, stored_as
 from difflid.image.encode import WRITABLE_SUFFIXES
 from difflid.image.heif import is_heif, open_heif, read_heif
@@ -22,6 +22,7 @@ from difflid.image.metadata import descriptive_tags, take_orientation, tiff_tags
 from difflid.image.picture import Picture, Samples, from_samples
 from difflid.image.raw import RAW_SUFFIXES, read_raw
 from difflid.image.tiff import MARKS, read_tiff
+from difflid.places import Place, Remote, place
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "load"]
 
@@ -61,24 +62,26 @@ class _OwnLimit:
 _own_limit = _OwnLimit()
 
 
-def load(source: str | Path | bytes | Image.Image) -> Picture:
+def load(source: str | Place | bytes | Image.Image) -> Picture:
     """Decode a file, encoded bytes or a PIL image: JPEG, PNG, TIFF, WebP, BMP, AVIF or HEIF, or a camera's raw file.
 
-    Palette pictures become RGB, with alpha where they have transparency; one-bit pictures become grey. Depth is kept,
-    but AVIF is read as 8 bit. Raw files are known by their suffix.
+    A file is a path or a URL that fsspec opens. Palette pictures become RGB, with alpha where they have transparency;
+    one-bit pictures become grey. Depth is kept, but AVIF is read as 8 bit. Raw files are known by their suffix.
 
     Raises:
-        MissingExtra: HEIF and raw need libraries that are not installed.
+        MissingExtra: HEIF, raw and URLs need libraries that are not installed.
+        ConfigError: no file system is known for the URL.
         ImageError: it is missing, not a picture, damaged, animated, too large, or in a mode that would lose something.
     """
-    name = str(source) if isinstance(source, str | Path) else "the picture"
+    name = str(source) if isinstance(source, str | Path | Remote) else "the picture"
     try:
         with _own_limit:
             if isinstance(source, Image.Image):
                 return _from_pil(source)
-            with _opened(source) as file:
-                return _from_raw(file) if _is_raw(source) else _from_file(file)
-    except MissingExtra:
+            found = BytesIO(source) if isinstance(source, bytes) else place(source)
+            with _opened(found) as file:
+                return _from_raw(file) if _is_raw(found) else _from_file(file)
+    except (ConfigError, MissingExtra):
         raise
     except ImageError as error:
         raise ImageError(f"cannot read {name}: {error}") from error
@@ -91,10 +94,10 @@ def load(source: str | Path | bytes | Image.Image) -> Picture:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[BinaryIO]:
+def _opened(source: BytesIO | Place) -> Iterator[BinaryIO]:
     """Open a file that can be read from any place, and is not empty."""
     try:
-        given = BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")  # noqa: SIM115
+        given = source if isinstance(source, BytesIO) else _open(source)
     except FileNotFoundError:
         raise ImageError("no such file") from None
     except IsADirectoryError:
@@ -114,8 +117,12 @@ def _length(file: BinaryIO) -> int:
     return length
 
 
-def _is_raw(source: str | Path | bytes) -> bool:
-    return not isinstance(source, bytes) and Path(source).suffix.lower() in RAW_SUFFIXES
+def _open(source: Place) -> BinaryIO:
+    return BytesIO(source.read_bytes()) if isinstance(source, Remote) else source.open("rb")
+
+
+def _is_raw(source: BytesIO | Place) -> bool:
+    return not isinstance(source, BytesIO) and source.suffix.lower() in RAW_SUFFIXES
 
 
 def _from_raw(file: BinaryIO) -> Picture:

@@ -3,18 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from difflid.errors import DifflidError, ImageError
-from difflid.files import whole
 from difflid.image.deep import png_parts
 from difflid.image.heif import write_heif
 from difflid.image.picture import Picture, Samples, to_depth, without_metadata
 from difflid.image.tiff import tiff_parts
+from difflid.places import Place, place, write_whole
 
 __all__ = [
     "WRITABLE_SUFFIXES",
@@ -66,31 +65,30 @@ class Writing:
     metadata: bool = True  # keep EXIF and XMP; the ICC profile is kept in any case
 
 
-def save(picture: Picture, path: str | Path, writing: Writing = Writing()) -> None:
+def save(picture: Picture, path: str | Place, writing: Writing = Writing()) -> None:
     """Write a picture in the format its suffix says; the file appears complete or not at all.
 
     Raises:
         ImageError: the suffix is not known, the format cannot hold the picture, or the file cannot be written.
         MissingExtra: HEIF needs a library that is not installed.
     """
-    path = Path(path)
-    write_parts(_parts(picture, format_of(path), writing), path)
+    target = place(path)
+    write_parts(_parts(picture, format_of(target), writing), target)
 
 
-def write_parts(parts: Iterable[Part], path: Path) -> None:
+def write_parts(parts: Iterable[Part], path: Place) -> None:
     """Write a file that appears complete or not at all.
 
     Raises:
         ImageError: it cannot be written.
     """
     try:
-        with whole(path) as part, part.open("wb") as file:
-            file.writelines(parts)
+        write_whole(parts, path)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Place) -> str:
     """Return the format that the suffix of ``path`` stands for."""
     try:
         return _FORMATS[path.suffix.lower()]
