@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from difflid.cli.reports import Reports, line
+from difflid.cli.usage import value_of
 from difflid.errors import ConfigError, ImageError
 from difflid.places import Place, Remote, place
 
@@ -24,6 +25,8 @@ _STREAM = Path("-")
 
 
 def _place(context: click.Context, parameter: click.Parameter, value: str | None) -> Place | None:  # noqa: ARG001
+    if value == "" or "\0" in (value or ""):  # an empty name would be the folder where one is
+        raise click.BadParameter("it is no name of a file or folder")
     try:
         return None if value is None else place(value)
     except ConfigError as error:
@@ -196,4 +199,6 @@ def _load(model: str | None, device: str | None, threads: int | None) -> "Dehaze
 
     if threads:
         torch.set_num_threads(threads)
-    return Dehazer.from_pretrained(model).to(choose_device(device))
+    with value_of("--device"):
+        chosen = choose_device(device)
+    return Dehazer.from_pretrained(model).to(chosen)
