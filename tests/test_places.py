@@ -163,6 +163,18 @@ def test_results_at_a_url_are_not_replaced_unasked_nor_are_they_inputs(photos, m
         plan_outputs([f"{photos}/b.png"], photos)
 
 
+def test_a_folder_of_results_that_does_not_exist_yet_is_empty(photos, monkeypatch):
+    def find(self, path, *arguments, **options):
+        if "new" in path:
+            raise FileNotFoundError(path)  # as object stores do
+        return super(MemoryFileSystem, self).find(path, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "find", find)
+    jobs = plan_outputs([photos], "memory://new")
+    assert undone(jobs) == jobs
+    assert len(jobs) == 2
+
+
 def test_nothing_is_written_to_the_web_and_no_video_at_a_url():
     with pytest.raises(ConfigError, match=r"cannot write to https://host/a\.dehazed\.jpg; choose an output"):
         plan_outputs(["https://host/a.jpg"])

@@ -1,6 +1,7 @@
 """Which pictures are meant, and where every result goes: decided before any work is done."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path, PurePath
@@ -88,7 +89,8 @@ def _existing(targets: Iterable[Place]) -> set[Place]:
     wanted = [*targets]
     found: set[Place] = {target for target in wanted if isinstance(target, Path) and target.exists()}
     for folder in {target.parent for target in wanted if isinstance(target, Remote) and target.writable}:
-        found.update(folder.files())
+        with suppress(FileNotFoundError):  # some stores have no folder, or no bucket, before its first file
+            found.update(folder.files())
     return found
 
 
