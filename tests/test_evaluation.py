@@ -379,9 +379,9 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others(pairs: Path, metric_
 @pytest.mark.usefixtures("metric_module")
 def test_a_metric_that_cannot_be_used_says_why(pairs: Path, source: str, message: str) -> None:
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--metric", source])
-    assert done.exit_code == 2
-    assert "Invalid value for '--metric'" in done.output
-    assert re.search(message, done.output)
+    at_work = source.endswith((":broken", ":nan", ":psnr"))  # the others cannot even be loaded
+    assert done.exit_code == (1 if at_work else 2)
+    assert re.search(message, str(done.exception) if at_work else done.output)
 
 
 def test_sets_are_opened_by_rule_and_told_apart(pairs: Path, tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 import shutil
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from PIL import Image
 from tiny import tiny_dehazer
 
 from difflid.cli import main
+
+set_hypothesis_home_dir(Path(gettempdir()) / "difflid-hypothesis")  # or it would be made in the current folder
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\\\0"), max_size=8)
 ODD = st.sampled_from(["nan", "inf", "-inf", "1e400", "0x10", "1_0", "٣", "", "-0", "9" * 30, "-1", "101", "1.5"])
@@ -73,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(
-    max_examples=200,
+    max_examples=150,
     derandomize=True,
     database=None,
     deadline=None,
