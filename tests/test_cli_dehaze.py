@@ -171,6 +171,8 @@ def test_bad_bytes_from_standard_input(dehaze):
         ["a.png", "--quality", "101"],
         ["a.png", "--subsampling", "4:1:0"],
         ["a.png", "--nonsense"],
+        [""],
+        ["a.png", "-o", ""],
         ["a.png", "--strength", "nan"],
         ["-", "a.png"],
         ["-", "-o", "a.mp4"],
@@ -186,12 +188,15 @@ def test_wrong_usage_exits_2(arguments):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [("--model", "nowhere", "no model 'nowhere'"), ("--device", "abacus", "no device 'abacus' here: expected one of")],
+    ("option", "value", "code", "message"),
+    [
+        ("--model", "nowhere", 1, "no model 'nowhere'"),
+        ("--device", "abacus", 2, "Invalid value for '--device': no device 'abacus' here: expected one of"),
+    ],
 )
-def test_what_is_not_there_is_said(dehaze, tmp_path, option, value, message):
+def test_what_is_not_there_is_said(dehaze, tmp_path, option, value, code, message):
     result = dehaze(tmp_path / "a.png", option, value)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.stderr
 
 

@@ -10,7 +10,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from guided_unet import GuidedUNet, Shape
 
 from difflid.cli.prior import prior
-from difflid.errors import ConfigError, ModelError
+from difflid.errors import ConfigError, DataError, ModelError
 from difflid.prior import UNetPrior
 
 OPTIONS = ["--guide-size", "16", "--schedule", "cosine", "--qkv-order", "legacy", "--head-channels", "32"]
@@ -49,8 +49,8 @@ def test_convert_writes_a_prior_and_says_what_it_is(tmp_path: Path, checkpoint: 
 
 def test_convert_never_overwrites(tmp_path: Path, checkpoint: Path) -> None:
     result = run("convert", checkpoint, tmp_path, *OPTIONS)
-    assert result.exit_code == 1
-    assert "exists already" in result.output
+    assert isinstance(result.exception, DataError)
+    assert "exists already" in str(result.exception)
 
 
 def test_convert_asks_for_what_it_cannot_know(tmp_path: Path, checkpoint: Path) -> None:

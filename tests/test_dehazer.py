@@ -8,11 +8,11 @@ from PIL import Image
 from skimage.data import astronaut
 from tiny import TINY_NETWORK, tiny_dehazer, tiny_prior
 
-from difflid.dehazer import NO_HAZE, Dehazer, DehazerConfig
+from difflid.dehazer import NO_HAZE, PIXEL_BYTES, Dehazer, DehazerConfig
 from difflid.errors import ModelError
 from difflid.haze import LUMA
 from difflid.image import Picture, from_samples
-from difflid.network import DiffLI2D
+from difflid.network import DiffLI2D, Scattering
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "harbour-coast.jpg"
 SIZES = [(1, 1), (1, 50), (50, 1), (2, 3), (64, 64), (67, 129)]
@@ -50,6 +50,25 @@ def test_alone_or_in_a_batch_is_the_same(dehazer: Dehazer) -> None:
     for index, image in enumerate(batch.split(1)):
         alone = dehazer.restore(image, dehazer.encode(image)).clear
         torch.testing.assert_close(alone, together[index : index + 1], atol=1e-5, rtol=0)
+
+
+def test_a_batch_has_smaller_tiles(dehazer: Dehazer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the network looks at takes no more of the memory in a batch than alone."""
+    looked: list[int] = []
+    look = dehazer.network.look
+
+    def counted(image: torch.Tensor, *rest: torch.Tensor) -> Scattering:
+        looked.append(image.shape[0] * image.shape[2] * image.shape[3])
+        return look(image, *rest)
+
+    free = 2 * PIXEL_BYTES * 160**2  # of which half may be taken
+    monkeypatch.setattr("difflid.tiling.LEAST_SIDE", 8)
+    monkeypatch.setattr("difflid.dehazer.free_memory", lambda _: free)
+    monkeypatch.setattr(dehazer.network, "look", counted)
+    for count in (1, 4):
+        batch = torch.zeros(count, 3, 160, 160)
+        dehazer.restore(batch, dehazer.encode(batch))
+    assert max(looked) * PIXEL_BYTES <= 1.1 * free / 2  # a tile is rounded up to the stride
 
 
 def test_two_runs_are_identical(dehazer: Dehazer) -> None:

@@ -334,8 +334,8 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(pairs: Path, tmp_path: Pat
 def test_a_folder_that_cannot_be_made_is_refused_before_the_work(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--report", str(tmp_path / "file/out")])
-    assert done.exit_code == 2
-    assert "cannot make the folder" in done.output
+    assert isinstance(done.exception, DataError)
+    assert "cannot make the folder" in str(done.exception)
     assert "PSNR" not in done.output
 
 
@@ -382,8 +382,9 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others(pairs: Path, metric_
 @pytest.mark.usefixtures("metric_module")
 def test_a_metric_that_cannot_be_used_says_why(pairs: Path, source: str, message: str) -> None:
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--metric", source])
-    assert isinstance(done.exception, ConfigError)
-    assert re.search(message, str(done.exception))
+    at_work = source.endswith((":broken", ":nan", ":psnr"))  # the others cannot even be loaded
+    assert done.exit_code == (1 if at_work else 2)
+    assert re.search(message, str(done.exception) if at_work else done.output)
 
 
 def test_lpips_without_its_package_says_what_to_install(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,15 +475,15 @@ def test_the_command_prints_the_table_and_writes_the_report(pairs: Path, tmp_pat
     assert lines[1][1:5] == lines[3][1:5] == lines[4][1:5]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "results.csv", "report.html"}
     again = CliRunner().invoke(command, arguments)
-    assert again.exit_code == 2
-    assert "already holds a report" in again.output
+    assert isinstance(again.exception, DataError)
+    assert "already holds a report" in str(again.exception)
 
 
 def test_the_command_needs_a_method_and_a_known_protocol(pairs: Path) -> None:
     assert CliRunner().invoke(command, ["--data", str(pairs)]).exit_code == 2
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--protocol", "mine"])
-    assert isinstance(done.exception, ConfigError)
-    assert "full, unrounded, luma, reduced" in str(done.exception)
+    assert done.exit_code == 2
+    assert "full, unrounded, luma, reduced" in done.output
 
 
 def test_models_run_on_the_device_that_is_asked_for(pairs: Path, tmp_path: Path) -> None:
@@ -493,8 +494,8 @@ def test_models_run_on_the_device_that_is_asked_for(pairs: Path, tmp_path: Path)
     methods = json.loads((tmp_path / "out/results.json").read_text())["methods"]
     assert [each["device"] for each in methods] == ["cpu", "cpu"]
     refused = CliRunner().invoke(command, [*arguments, "--device", "cuda:99"])
-    assert isinstance(refused.exception, ConfigError)
-    assert "cuda:99" in str(refused.exception)
+    assert refused.exit_code == 2
+    assert "cuda:99" in refused.output
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -12,7 +12,7 @@ import difflid
 
 SOURCE = Path(difflid.__file__).parent
 FLOORS = (
-    ("errors", "files", "haze", "image", "tiling"),
+    ("errors", "files", "haze", "image", "places", "tiling"),
     ("prior", "network", "data", "metrics"),
     ("dehazer", "views", "zoo"),
     ("inference", "training", "evaluation", "study"),

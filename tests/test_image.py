@@ -3,6 +3,8 @@ import os
 import signal
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -195,14 +197,83 @@ def test_16_bit_tiff_keeps_its_depth(byteorder, compression, channels, tmp_path)
     np.testing.assert_array_equal(image.load(tmp_path / "written.tiff").samples, samples)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_tiff_in_layouts_that_pillow_refuses(channels, compression, tmp_path):
+    samples = noise(channels, 40, 7, dtype=np.uint16)
+    tifffile.imwrite(
+        tmp_path / "planes.tif",
+        samples,
+        photometric="minisblack" if channels == 2 else "rgb",
+        planarconfig="separate",
+        extrasamples=["unassalpha"] if channels in (2, 4) else [],
+        compression=compression,
+    )
+    picture = image.load(tmp_path / "planes.tif")
+    np.testing.assert_array_equal(picture.samples, np.moveaxis(samples, 0, -1))
+    again = image.load(image.encode(picture, "TIFF"))
+    assert again.mode == picture.mode == {2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    np.testing.assert_array_equal(again.samples, picture.samples)
+
+
 def test_16_bit_that_would_lose_depth_is_refused(tmp_path):
-    path = tmp_path / "planes.tif"
-    tifffile.imwrite(path, noise(3, 40, 7, dtype=np.uint16), photometric="rgb", planarconfig="separate")
-    with pytest.raises(ImageError, match=r"planes\.tif.*(separate|not supported)"):
+    path = tmp_path / "inks.tif"
+    tifffile.imwrite(path, noise(40, 7, 4, dtype=np.uint16), photometric="separated")
+    with pytest.raises(ImageError, match=r"inks\.tif.*not supported"):
         image.load(path)
     path.write_bytes(png16(noise(4, 4, 3, dtype=np.uint16)))
     with pytest.raises(ImageError, match="PIL has no 16-bit colour"):
         image.open_any(path)
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_in_plain_rows(dtype, byteorder, photometric, tmp_path):
+    samples = noise(40, 7, 3 if photometric == "rgb" else 1, dtype=dtype)
+    given = samples if photometric == "rgb" else samples[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", given, photometric=photometric, byteorder=byteorder, rowsperstrip=7)
+    read = image.load(tmp_path / "a.tif").samples
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read, samples)
+
+
+def test_floats_that_are_no_grey_and_no_rgb_are_refused(tmp_path):
+    floats = np.zeros((4, 7, 4), np.float32)
+    for photometric, extra, reason in (("separated", [], "SEPARATED"), ("rgb", ["assocalpha"], "premultiplied")):
+        tifffile.imwrite(tmp_path / "a.tif", floats, photometric=photometric, extrasamples=extra)
+        with pytest.raises(ImageError, match=f"floats .*{reason}"):
+            image.load(tmp_path / "a.tif")
+
+
+def test_more_than_a_tiff_holds_is_refused(monkeypatch):
+    monkeypatch.setattr("difflid.image.tiff._MOST_BYTES", 100)
+    with pytest.raises(ImageError, match="at most 4 GB"):
+        image.encode(image.from_samples(noise(5, 7, 3), "RGB"), "TIFF")
+
+
+def test_a_pipe_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=[encoded(photo(24, 16), "PNG")])
+    writer.start()
+    np.testing.assert_array_equal(image.load(tmp_path / "pipe").samples, np.asarray(photo(24, 16)))
+    writer.join()
+
+
+def test_pictures_are_decoded_at_the_same_time(monkeypatch):
+    """Two threads meet in the middle of decoding; Pillow's limit is back when the last of them has finished."""
+    limit, meeting, decode = Image.MAX_IMAGE_PIXELS, Barrier(2), image.decode._decode
+
+    def meet(file):
+        meeting.wait(timeout=20)
+        assert Image.MAX_IMAGE_PIXELS is None
+        return decode(file)
+
+    monkeypatch.setattr("difflid.image.decode._decode", meet)
+    with ThreadPoolExecutor(2) as pool:
+        pictures = list(pool.map(image.load, [encoded(photo(24, 16), "PNG")] * 2))
+    assert [picture.size for picture in pictures] == [(24, 16)] * 2
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_16_bit_becomes_8_bit_only_where_the_format_has_no_more():
@@ -297,7 +368,8 @@ def test_lossy_webp_stays_lossy():
     ("content", "message"),
     [
         (b"", "empty"),
-        (b"no picture at all", "not a picture"),
+        (b"no picture at all", "not a picture of a kind that is read .*HEIF"),
+        (b"GIF89a" + bytes(20), "not a picture of a kind that is read"),
         (None, "no such file"),
     ],
 )

@@ -13,7 +13,7 @@ from tiny import tiny_dehazer
 import difflid
 from difflid import Dehazer, image
 from difflid.errors import ConfigError, DataError, ImageError, ModelError
-from difflid.inference import FileFailure, FileReport, Job, Settings, dehaze_file, dehaze_files, is_done, plan_outputs
+from difflid.inference import FileFailure, FileReport, Job, Settings, dehaze_file, dehaze_files, plan_outputs, undone
 from difflid.inference.files import MOST_PIXELS
 
 
@@ -158,10 +158,10 @@ def test_a_picture_meant_twice_is_dehazed_once(folder, tmp_path):
 
 def test_done_is_done_with_all_maps(folder, tmp_path):
     (job,) = plan_outputs([folder / "b.png"], tmp_path / "b.png")
-    assert not is_done(job)
+    assert undone([job]) == [job]
     job.target.touch()
-    assert is_done(job)
-    assert not is_done(job, maps=True)
+    assert undone([job]) == []
+    assert undone([job], maps=True) == [job]
 
 
 # what is done

@@ -13,8 +13,8 @@ WORK = """
 import resource, sys
 from pathlib import Path
 from difflid import Dehazer
-from difflid.inference import dehaze_file
-dehaze_file(Dehazer.from_pretrained(), Path(sys.argv[1]), Path(sys.argv[2]), detail=sys.argv[3])
+from difflid.inference import Settings, dehaze_file
+dehaze_file(Dehazer.from_pretrained(), Path(sys.argv[1]), Path(sys.argv[2]), Settings(detail=sys.argv[3]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 

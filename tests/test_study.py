@@ -263,7 +263,7 @@ def test_the_verb_gives_the_same_twice_and_refuses_a_report(folder: Path, prior:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     arguments = ["study", str(prior), "--photos", str(folder), "--report", str(tmp_path / "a")]
     again = CliRunner().invoke(main, arguments)
-    assert again.exit_code == 2
+    assert again.exit_code == 1
     assert "already holds a report" in again.output
 
 

@@ -147,7 +147,7 @@ class Dehazer(nn.Module):
         clear, transmission, airlight = (
             image.new_empty(len(image), channels, *image.shape[2:]) for channels in (3, 1, 3)
         )
-        for view in self._views(Source.of(image), condition, tile, detail):
+        for view in self._views(Source.of(image), condition, tile, detail, batch=len(image)):
             place = (..., view.rows, view.columns)
             clear[place] = restore(view.image, view.seen, strength).clamp(0, 1)
             transmission[place], airlight[place] = view.seen.transmission, view.seen.airlight
@@ -199,17 +199,19 @@ class Dehazer(nn.Module):
         score = veil / (height * width)
         return Dehazed(picture if score < NO_HAZE else result, score, seen)
 
-    def _views(self, source: Source, condition: Condition, tile: int | None, detail: Detail) -> Iterator[View]:
+    def _views(
+        self, source: Source, condition: Condition, tile: int | None, detail: Detail, *, batch: int = 1
+    ) -> Iterator[View]:
         if detail not in get_args(Detail):
             raise ValueError(f"detail must be one of {', '.join(get_args(Detail))}, got {detail!r}")
         height, width = source.size
         fast = detail == "fast" or (detail == "auto" and height * width >= FAST_FROM)
-        return (fast_views if fast else exact_views)(self.network, source, condition, self._side(tile))
+        return (fast_views if fast else exact_views)(self.network, source, condition, self._side(tile, batch))
 
-    def _side(self, tile: int | None) -> int:
+    def _side(self, tile: int | None, batch: int) -> int:
         if tile is None:
             free = free_memory(next(self.network.parameters()).device)
-            tile = automatic_side(free, bytes_per_pixel=PIXEL_BYTES, halo=halo(self.network))
+            tile = automatic_side(free, bytes_per_pixel=batch * PIXEL_BYTES, halo=halo(self.network))
         if tile < 0:
             raise ValueError(f"a tile has a side of at least 1 pixel, or 0 for the whole picture; got {tile}")
         return -(-tile // self.network.stride) * self.network.stride

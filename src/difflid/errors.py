@@ -41,7 +41,8 @@ class TrainingError(DifflidError):
 
 
 class MissingExtra(DifflidError):
-    """An optional dependency is needed; the message is the exact line that installs it."""
+    """An optional dependency is needed; the message says how to install it, mostly by the exact line."""
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency: pip install 'difflid[{extra}]'")
+    def __init__(self, feature: str, extra: str, *, install: str = "") -> None:
+        how = install or f"pip install 'difflid[{extra}]'"
+        super().__init__(f"{feature} needs an optional dependency: {how}")

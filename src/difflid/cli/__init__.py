@@ -3,6 +3,7 @@
 The modules import only click; whatever a verb needs, it imports when it runs. So ``difflid --help`` is immediate.
 """
 
+import logging
 import warnings
 from importlib import import_module
 from typing import Any
@@ -51,6 +52,7 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Turn what stops a verb on purpose into one line and an exit code."""
         warnings.filterwarnings("ignore", module="PIL")  # what matters of a damaged file comes as an ImageError
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # as above
         try:
             return super().invoke(ctx)
         except DifflidError as error:

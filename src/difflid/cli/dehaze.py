@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from difflid.cli.reports import Reports, line
+from difflid.cli.usage import value_of
+from difflid.errors import ConfigError, ImageError
+from difflid.places import Place, Remote, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +24,26 @@ __all__ = ["dehaze"]
 _STREAM = Path("-")
 
 
+def _place(context: click.Context, parameter: click.Parameter, value: str | None) -> Place | None:  # noqa: ARG001
+    if value == "" or "\0" in (value or ""):  # an empty name would be the folder where one is
+        raise click.BadParameter("it is no name of a file or folder")
+    try:
+        return None if value is None else place(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _places(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[Place | None, ...]:
+    return tuple(_place(context, parameter, each) for each in value)
+
+
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", callback=_places)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    metavar="OUTPUT",
+    callback=_place,
     help="A file for one picture or video, else a folder. Without it: STEM.dehazed.SUFFIX beside it, FOLDER-dehazed.",
 )
 @click.option("--model", metavar="NAME_OR_FOLDER", help="A model at hand, or a model folder.")
@@ -73,8 +90,8 @@ _STREAM = Path("-")
 @click.option("--codec", help="Of video: h264, hevc, av1, vp9 or an encoder of FFmpeg.  [default: by suffix and depth]")
 @click.option("--crf", type=click.IntRange(0, 63), help="Of video: quality as the codec counts it; lower is better.")
 def dehaze(
-    inputs: tuple[Path, ...],
-    output: Path | None,
+    inputs: tuple[Place, ...],
+    output: Place | None,
     model: str | None,
     strength: float,
     tile: int | None,
@@ -96,10 +113,11 @@ def dehaze(
 ) -> None:
     """Remove the haze from pictures and videos, from all pictures in a folder, or from those a quoted pattern matches.
 
-    `-` as the only INPUT reads a picture from the standard input, `-o -` writes it to the standard output.
+    `-` as the only INPUT reads a picture from the standard input, `-o -` writes it to the standard output. INPUT and
+    OUTPUT may be URLs that fsspec opens, such as s3://BUCKET/FOLDER or https://HOST/PHOTO.
     """
     from difflid.image import Writing
-    from difflid.inference import Settings, dehaze_file, dehaze_files, is_done, plan_outputs, watch_folder
+    from difflid.inference import Settings, dehaze_file, dehaze_files, plan_outputs, undone, watch_folder
 
     if math.isnan(strength) or math.isnan(smoothing):
         raise click.UsageError("--strength and --smoothing are numbers, got nan")
@@ -117,16 +135,20 @@ def dehaze(
         crf=crf,
     )
     if watch:
-        if len(inputs) > 1 or not inputs[0].is_dir():
-            raise click.UsageError("--watch needs one folder as INPUT")
+        if len(inputs) > 1 or isinstance(inputs[0], Remote) or not inputs[0].is_dir():
+            raise click.UsageError("--watch needs one folder of this machine as INPUT")
         folder = watch_folder(inputs[0], output, maps=maps, recursive=recursive, overwrite=overwrite)
         _exit(_watch(_load(model, device, threads), folder, settings))
     if _STREAM in (*inputs, output):
         source, target = _streams(inputs, output, maps, overwrite)
-        click.echo(line(dehaze_file(_load(model, device, threads), source, target, settings)), err=True)
+        dehazer = _load(model, device, threads)
+        try:
+            click.echo(line(dehaze_file(dehazer, source, target, settings)), err=True)
+        except (MemoryError, RuntimeError) as error:  # it is too large
+            raise ImageError(f"cannot dehaze the picture: {error or 'not enough memory'}") from error
         return
     jobs = plan_outputs(inputs, output, maps=maps, recursive=recursive, overwrite=overwrite or skip_existing)
-    missing = [job for job in jobs if not (skip_existing and is_done(job, maps=maps))]
+    missing = undone(jobs, maps=maps) if skip_existing else jobs
     with Reports(len(missing), skipped=len(jobs) - len(missing)) as reports:
         if missing:
             dehazer = _load(model, device, threads)
@@ -149,8 +171,8 @@ def _exit(reports: Reports) -> NoReturn:
 
 
 def _streams(
-    inputs: tuple[Path, ...], output: Path | None, maps: bool, overwrite: bool
-) -> tuple[Path | bytes, Path | BinaryIO]:
+    inputs: tuple[Place, ...], output: Place | None, maps: bool, overwrite: bool
+) -> tuple[Place | bytes, Place | BinaryIO]:
     """Take the source, the target or both from the standard streams."""
     from difflid.inference.plan import is_video, plan_outputs
 
@@ -177,4 +199,6 @@ def _load(model: str | None, device: str | None, threads: int | None) -> "Dehaze
 
     if threads:
         torch.set_num_threads(threads)
-    return Dehazer.from_pretrained(model).to(choose_device(device))
+    with value_of("--device"):
+        chosen = choose_device(device)
+    return Dehazer.from_pretrained(model).to(chosen)

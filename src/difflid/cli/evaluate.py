@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from difflid.cli.usage import claim, value_of
+
 __all__ = ["evaluate"]
 
 
@@ -12,7 +14,7 @@ __all__ = ["evaluate"]
 @click.argument("models", metavar="MODEL...", nargs=-1)
 @click.option("--data", "data", metavar="DATA", multiple=True, required=True, help="[RULE:]FOLDER_OR_TSV; repeatable.")
 @click.option("--protocol", default="full", show_default=True, metavar="NAME", help="full, unrounded, luma or reduced.")
-@click.option("--report", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER", help="Write files here.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FOLDER", help="Write files here.")
 @click.option(
     "--command",
     "commands",
@@ -55,7 +57,7 @@ def evaluate(
     if not models and not commands:
         raise click.UsageError("name at least one MODEL or baseline, or give --command")
     if report:
-        _claim(report)
+        claim(report, "results.json")
     import torch
 
     from difflid import evaluation
@@ -65,10 +67,16 @@ def evaluate(
         sys.path.insert(0, str(Path.cwd()))  # a module may lie here, as with python -m
     if threads:
         torch.set_num_threads(threads)
-    conditions, sets = evaluation.named_protocol(protocol), evaluation.open_sets(data, limit)
-    custom = [evaluation.open_metric(source) for source in metrics]
-    programs = [evaluation.command_method(command) for command in commands]
-    methods = [*evaluation.open_methods(models, choose_device(device)), *programs]
+    with value_of("--protocol"):
+        conditions = evaluation.named_protocol(protocol)
+    with value_of("--metric"):
+        custom = [evaluation.open_metric(source) for source in metrics]
+    with value_of("--command"):
+        programs = [evaluation.command_method(command) for command in commands]
+    with value_of("--device"):
+        chosen = choose_device(device)
+    sets = evaluation.open_sets(data, limit)
+    methods = [*evaluation.open_methods(models, chosen), *programs]
     total = len(methods) * sum(len(each.pairs) for each in sets)
     with click.progressbar(length=total, label="evaluating", file=sys.stderr) as bar:
         results = evaluation.evaluate(
@@ -79,13 +87,3 @@ def evaluate(
         results.save(report)
         evaluation.write_report(results, methods, sets, report / "report.html")
         click.echo(f"\nreport: {report / 'report.html'}")
-
-
-def _claim(folder: Path) -> None:
-    """Make the folder of a report before the work is done that goes into it."""
-    if (folder / "results.json").exists():
-        raise click.UsageError(f"{folder} already holds a report; name another folder or remove it")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.UsageError(f"cannot make the folder {folder}: {error.strerror or error}") from error

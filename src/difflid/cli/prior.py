@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from difflid.errors import DataError
+
 if TYPE_CHECKING:
     from difflid.prior import UNetPrior
 
@@ -87,7 +89,7 @@ def show(folder: Path) -> None:
 
 def _refuse_existing(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise click.ClickException(f"{out} exists already: choose another folder or remove it")
+        raise DataError(f"{out} exists already: choose another folder or remove it")
 
 
 def _save(converted: "UNetPrior", out: Path, dtype: str) -> None:

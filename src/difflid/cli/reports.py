@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
 
+from difflid.errors import DifflidError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -100,5 +102,7 @@ def _haze(report: "FileReport") -> str:
 
 def _reason(failure: "FileFailure") -> str:
     """One line that names the picture."""
-    reason = " ".join(str(failure.error).split()) or type(failure.error).__name__
+    reason = " ".join(str(failure.error).split())
+    if not isinstance(failure.error, DifflidError):  # such as a MemoryError
+        reason = f"{type(failure.error).__name__}: {reason}".removesuffix(": ")
     return reason if failure.name in reason else f"{failure.name}: {reason}"

@@ -4,23 +4,29 @@ from pathlib import Path
 
 import click
 
+from difflid.cli.usage import claim
+
 __all__ = ["study"]
 
 _TIMESTEPS = "0,50,100,200,300,500,700"
+_LAST = 999  # time-step
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:  # noqa: ARG001
     try:
-        return tuple(sorted({int(part) for part in value.split(",")}))
+        timesteps = tuple(sorted({int(part) for part in value.split(",")}))
     except ValueError as error:
         raise click.BadParameter(f"expected integers with commas between them, got {value!r}") from error
+    if timesteps[0] < 0 or timesteps[-1] > _LAST:
+        raise click.BadParameter(f"expected time-steps from 0 to {_LAST}, got {value!r}")
+    return timesteps
 
 
 @click.command()
 @click.argument("prior", metavar="PRIOR")
 @click.option("--photos", required=True, type=click.Path(path_type=Path), help="Folder of clear photographs.")
 @click.option("--depth", type=click.Path(path_type=Path), help="Folder of their depth maps, the same stems.")
-@click.option("--report", required=True, type=click.Path(file_okay=False, path_type=Path), help="Write files here.")
+@click.option("--report", required=True, type=click.Path(path_type=Path), help="Write files here.")
 @click.option("--timesteps", callback=_numbers, default=_TIMESTEPS, show_default=True, metavar="T,T,...")
 @click.option(
     "--train-photos", type=click.IntRange(min=1), default=1500, show_default=True, help="At most, for decoders."
@@ -40,8 +46,7 @@ def study(
     Decoders learn from most of the photographs; what is reported is of the others, one in 32, at least 10. --report
     writes study.json and report.html.
     """
-    if any((report / name).exists() for name in ("study.json", "report.html")):
-        raise click.UsageError(f"{report} already holds a report; name another folder or remove it")
+    claim(report, "study.json", "report.html")
     import torch
 
     from difflid.cli.logs import show_log
@@ -54,7 +59,6 @@ def study(
     show_log()
     folder = find_model(prior) / "prior" if prior in embedded_models() else Path(prior)
     loaded = UNetPrior.load(folder)
-    report.mkdir(parents=True, exist_ok=True)
     found, pictures = study_prior(loaded, photos, depth, StudyConfig(**options))  # type: ignore[arg-type]
     facts = about(folder, prior)
     found.save(report, facts)

@@ -1,22 +1,31 @@
 """Pictures to encoded bytes and files, in the kind they came in."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from difflid.errors import DifflidError, ImageError
-from difflid.files import whole
-from difflid.image.deep import write_png, write_tiff
+from difflid.image.deep import png_parts
 from difflid.image.heif import write_heif
-from difflid.image.metadata import read_tags
 from difflid.image.picture import Picture, Samples, to_depth, without_metadata
+from difflid.image.tiff import tiff_parts
+from difflid.places import Place, place, write_whole
 
-__all__ = ["WRITABLE_SUFFIXES", "Writing", "check_pil", "encode", "format_of", "save", "to_pil", "writable_format"]
+__all__ = [
+    "WRITABLE_SUFFIXES",
+    "Writing",
+    "check_pil",
+    "encode",
+    "format_of",
+    "save",
+    "to_pil",
+    "writable_format",
+    "write_parts",
+]
 
 _FORMATS = {
     ".avif": "AVIF",
@@ -42,8 +51,9 @@ _MODES = {
 }
 _QUALITIES = {"AVIF": 90, "HEIF": 90, "JPEG": 95, "WEBP": 95}  # of the formats that lose something
 _XMP_KEYWORD = "XML:com.adobe.xmp"  # of PNG; XMP specification part 3, section 1.1.5
-_XMP_TAG = 700  # of TIFF
 _EXIF_MARK = b"Exif\0\0"
+
+Part = bytes | memoryview  # of an encoded picture
 
 
 @dataclass(frozen=True)
@@ -55,31 +65,30 @@ class Writing:
     metadata: bool = True  # keep EXIF and XMP; the ICC profile is kept in any case
 
 
-def save(picture: Picture, path: str | Path, writing: Writing = Writing()) -> None:
+def save(picture: Picture, path: str | Place, writing: Writing = Writing()) -> None:
     """Write a picture in the format its suffix says; the file appears complete or not at all.
 
     Raises:
         ImageError: the suffix is not known, the format cannot hold the picture, or the file cannot be written.
         MissingExtra: HEIF needs a library that is not installed.
     """
-    path = Path(path)
-    write_bytes(encode(picture, format_of(path), writing), path)
+    target = place(path)
+    write_parts(_parts(picture, format_of(target), writing), target)
 
 
-def write_bytes(data: bytes, path: Path) -> None:
+def write_parts(parts: Iterable[Part], path: Place) -> None:
     """Write a file that appears complete or not at all.
 
     Raises:
         ImageError: it cannot be written.
     """
     try:
-        with whole(path) as part:
-            part.write_bytes(data)
+        write_whole(parts, path)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Place) -> str:
     """Return the format that the suffix of ``path`` stands for."""
     try:
         return _FORMATS[path.suffix.lower()]
@@ -101,10 +110,15 @@ def encode(picture: Picture, format: str, writing: Writing = Writing()) -> bytes
         ImageError: the format is not known, or cannot hold the picture's mode or metadata.
         MissingExtra: HEIF needs a library that is not installed.
     """
+    return b"".join(_parts(picture, format, writing))
+
+
+def _parts(picture: Picture, format: str, writing: Writing) -> Iterator[Part]:
+    """Encode part by part: what is as large as its samples is never held as a whole."""
     _check(picture, format)
     picture = picture if writing.metadata else without_metadata(picture)
     try:
-        return _encoder(picture, format)(picture, format, writing)
+        yield from _encoder(picture, format, writing)
     except (DifflidError, MemoryError):
         raise
     except Exception as error:  # Pillow raises anything on damaged metadata
@@ -120,16 +134,13 @@ def _check(picture: Picture, format: str) -> None:
         raise ImageError(f"{format} cannot hold a picture in mode {picture.mode}: write it as one of {fitting}")
 
 
-def _encoder(picture: Picture, format: str) -> Callable[[Picture, str, Writing], bytes]:
-    if format == "HEIF":
-        return _with_heif
-    return _deep if format in ("PNG", "TIFF") and picture.samples.dtype != np.uint8 else _with_pil
-
-
-def _deep(picture: Picture, format: str, writing: Writing) -> bytes:  # noqa: ARG001
-    write = write_png if format == "PNG" else write_tiff
-    samples = picture.samples if format == "TIFF" else to_depth(picture.samples, np.uint16)
-    return write(samples, icc=picture.icc, exif=picture.exif, xmp=picture.xmp)
+def _encoder(picture: Picture, format: str, writing: Writing) -> Iterator[Part]:
+    described = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
+    if format == "TIFF":
+        return tiff_parts(picture.samples, picture.mode, **described)
+    if format == "PNG" and picture.samples.dtype != np.uint8:
+        return png_parts(to_depth(picture.samples, np.uint16), **described)
+    return iter([(_with_heif if format == "HEIF" else _with_pil)(picture, format, writing)])
 
 
 def _with_heif(picture: Picture, format: str, writing: Writing) -> bytes:
@@ -149,8 +160,6 @@ def _with_pil(picture: Picture, format: str, writing: Writing) -> bytes:
 def _described(picture: Picture, format: str) -> dict[str, Any]:
     """Options that carry the ICC profile, EXIF and XMP."""
     options: dict[str, Any] = {"icc_profile": picture.icc} if picture.icc else {}
-    if format == "TIFF":
-        return options | ({"exif": _tiff_tags(picture)} if picture.exif or picture.xmp else {})
     if picture.exif:
         options["exif"] = _EXIF_MARK + picture.exif
     if picture.xmp and format == "PNG":
@@ -175,13 +184,6 @@ def _encoding(picture: Picture, format: str, writing: Writing) -> dict[str, Any]
     if writing.subsampling and "subsampling" in options:
         options["subsampling"] = writing.subsampling
     return options
-
-
-def _tiff_tags(picture: Picture) -> Image.Exif:
-    tags = read_tags(picture.exif)
-    if picture.xmp:
-        tags[_XMP_TAG] = picture.xmp
-    return tags
 
 
 def to_pil(picture: Picture) -> Image.Image:

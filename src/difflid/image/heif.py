@@ -11,6 +11,7 @@ from difflid.image.picture import Samples, to_depth
 
 __all__ = ["is_heif", "open_heif", "read_heif", "write_heif"]
 
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by channels; the library has other names for deep ones
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -35,7 +36,7 @@ def open_heif(data: bytes) -> Any:
 def read_heif(image: Any) -> tuple[Samples, str]:
     """Decode what `open_heif` returned, upright: samples ``(H, W, C)`` uint8 or uint16, and their mode."""
     samples = np.atleast_3d(np.asarray(image))
-    return samples, image.mode.partition(";")[0]
+    return samples, _MODES[samples.shape[-1]]
 
 
 def write_heif(samples: Samples, mode: str, *, quality: int, icc: bytes, exif: bytes, xmp: bytes) -> bytes:

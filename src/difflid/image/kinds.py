@@ -14,10 +14,11 @@ from difflid.errors import ImageError
 from difflid.image.decode import load
 from difflid.image.encode import check_pil, encode, to_pil, writable_format
 from difflid.image.picture import Picture, Pixels, Samples, check_range, from_samples, replace_pixels
+from difflid.places import Place, Remote
 
 __all__ = ["ImageLike", "open_any", "open_picture", "open_tensor", "to_pixels", "to_tensor"]
 
-ImageLike = Image.Image | Samples | Tensor | str | Path | bytes
+ImageLike = Image.Image | Samples | Tensor | str | Place | bytes
 GiveBack = Callable[[Tensor], Any]
 Finish = Callable[[Picture], Any]
 
@@ -49,12 +50,12 @@ def open_any(source: ImageLike) -> tuple[Tensor, GiveBack]:
     return to_tensor(picture.pixels), lambda tensor: finish(replace_pixels(picture, to_pixels(tensor)))
 
 
-def open_picture(source: Image.Image | Samples | str | Path | bytes) -> tuple[Picture, Finish]:
+def open_picture(source: Image.Image | Samples | str | Place | bytes) -> tuple[Picture, Finish]:
     """Open a picture of any kind but a tensor, and say how to give it back.
 
     Args:
         source: a PIL image; an array ``(H, W)`` or ``(H, W, 1 | 2 | 3 | 4)`` of uint8, uint16 or float in [0, 1]; a
-            path; or an encoded picture.
+            path or URL; or an encoded picture.
 
     Returns:
         The picture, and a function that turns a picture of the same mode and depth into the kind, shape and dtype of
@@ -71,7 +72,7 @@ def open_picture(source: Image.Image | Samples | str | Path | bytes) -> tuple[Pi
     match source:
         case np.ndarray():
             return _from_array(source), lambda picture: picture.samples.reshape(source.shape)
-        case Image.Image() | str() | Path():
+        case Image.Image() | str() | Path() | Remote():
             return check_pil(load(source)), to_pil
         case bytes():
             picture = load(source)

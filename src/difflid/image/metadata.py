@@ -6,13 +6,14 @@ Source: CIPA DC-008 (Exif 2.32), section 4.5 (TIFF structure of the block) and 4
 import re
 import struct
 from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from difflid.image.picture import Samples
 
-__all__ = ["descriptive_tags", "read_tags", "take_orientation", "turn_upright", "upright_xmp"]
+__all__ = ["descriptive_tags", "read_tags", "take_orientation", "tiff_tags", "turn_upright", "upright_xmp"]
 
 _ORIENTATION = 0x0112
 _SHORT = 3  # type of an unsigned 16-bit entry
@@ -74,9 +75,23 @@ def descriptive_tags(exif: Image.Exif) -> Image.Exif:
 
 def read_tags(block: bytes) -> Image.Exif:
     """Read the descriptive tags of an EXIF block; a damaged one has none."""
+    return _tags(lambda exif: exif.load(block))
+
+
+def tiff_tags(file: BinaryIO) -> Image.Exif:
+    """Read the descriptive tags of a TIFF, whatever Pillow thinks of its samples; where they are damaged, none."""
+    file.seek(0)
+    try:
+        return descriptive_tags(Image.open(file, formats=("TIFF",)).getexif())
+    except Exception:  # not for Pillow, but an EXIF block is a TIFF, too
+        file.seek(0)
+        return _tags(lambda exif: exif.load_from_fp(file))
+
+
+def _tags(load: Callable[[Image.Exif], None]) -> Image.Exif:
     exif = Image.Exif()
     try:
-        exif.load(block)
+        load(exif)
         return descriptive_tags(exif)
     except Exception:  # Pillow raises anything on damaged blocks
         return Image.Exif()

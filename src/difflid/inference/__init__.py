@@ -2,7 +2,7 @@
 
 from difflid.inference.files import dehaze_file, dehaze_files
 from difflid.inference.picture import dehaze
-from difflid.inference.plan import Job, is_done, plan_outputs
+from difflid.inference.plan import Job, plan_outputs, undone
 from difflid.inference.settings import FileFailure, FileReport, Settings
 from difflid.inference.steady import Steady, dehaze_frames
 from difflid.inference.watch import watch_folder
@@ -17,7 +17,7 @@ __all__ = [
     "dehaze_file",
     "dehaze_files",
     "dehaze_frames",
-    "is_done",
     "plan_outputs",
+    "undone",
     "watch_folder",
 ]

@@ -12,26 +12,25 @@ from typing import BinaryIO
 
 from difflid import image
 from difflid.dehazer import Dehazed, Dehazer
-from difflid.errors import DifflidError, ImageError
+from difflid.errors import ImageError, VideoError
 from difflid.inference.plan import Job, is_video, map_paths
 from difflid.inference.settings import UNCHANGED, FileFailure, FileReport, Progress, Settings
+from difflid.places import Place, Remote
 
 __all__ = ["dehaze_file", "dehaze_files"]
 
 WRITERS = 4  # threads that encode, which takes longer than to decode
 MOST_PIXELS = 24_000_000  # in memory before another picture is decoded: at about 30 bytes each, 700 MB
 
-_FAILURES = (DifflidError, MemoryError, RuntimeError)  # of one picture, which do not stop the others
-
 
 def dehaze_file(
-    dehazer: Dehazer, source: Path | bytes, target: Path | BinaryIO, settings: Settings | None = None
+    dehazer: Dehazer, source: Place | bytes, target: Place | BinaryIO, settings: Settings | None = None
 ) -> FileReport:
     """Dehaze one picture; one without haze is written as it is, where the format is the same byte for byte.
 
     Args:
         dehazer: the model.
-        source: a file, or an encoded picture.
+        source: a file (see :func:`difflid.places.place` for one at a URL), or an encoded picture.
         target: a file, in the format of its suffix, or a stream, in the format of the source.
         settings: None: the defaults.
 
@@ -70,8 +69,10 @@ def _dehaze_video(
     try:
         from difflid.inference.video import dehaze_video
 
+        if isinstance(job.source, Remote) or isinstance(job.target, Remote):
+            raise VideoError("videos are read and written on this machine only: copy it here first")
         return dehaze_video(dehazer, job.source, job.target, settings, progress=progress)
-    except _FAILURES as error:
+    except Exception as error:  # whatever it is, it does not stop the others
         return FileFailure(str(job.source), error)
 
 
@@ -79,22 +80,25 @@ class _Task:
     """One picture on its way from source to target."""
 
     picture: image.Picture
+    size: tuple[int, int]
+    format: str | None
     dehazed: Dehazed
 
-    def __init__(self, source: Path | bytes, target: Path | BinaryIO, settings: Settings) -> None:
+    def __init__(self, source: Place | bytes, target: Place | BinaryIO, settings: Settings) -> None:
         self.source, self.target, self.settings = source, target, settings
-        self.name = str(source) if isinstance(source, Path) else "-"
+        self.name = "-" if isinstance(source, bytes) else str(source)
         self.seconds = 0.0
         self.pixels = 0  # that it keeps in memory
         self.error: Exception | None = None
 
     def load(self) -> None:
         self.picture = image.load(self.source)
-        self.pixels = self.picture.size[0] * self.picture.size[1]
+        self.size, self.format = self.picture.size, self.picture.format
+        self.pixels = self.size[0] * self.size[1]
 
     def dehaze(self, dehazer: Dehazer) -> None:
         how = self.settings
-        maps = how.maps and isinstance(self.target, Path)
+        maps = how.maps and isinstance(self.target, Path | Remote)
         self.dehazed = dehazer.dehaze(
             self.picture,
             strength=how.strength,
@@ -103,26 +107,36 @@ class _Task:
             maps=maps,
             white_balance=how.white_balance,
         )
+        del self.picture  # to encode the result takes as much again
 
     def write(self) -> None:
-        if not isinstance(self.target, Path):
+        if not isinstance(self.target, Path | Remote):
             try:
-                self.target.write(self._encoded(image.writable_format(self.picture)))
+                self.target.write(self._encoded(image.writable_format(self.dehazed.picture)))
             except OSError as error:
                 raise ImageError(f"cannot write the result of {self.name}: {error}") from error
             return
-        _make_folder(self.target.parent)
-        image.write_bytes(self._encoded(image.format_of(self.target)), self.target)
+        if isinstance(self.target, Path):
+            _make_folder(self.target.parent)
+        self._write_result(self.target)
         if self.dehazed.maps:
             for path, samples in zip(map_paths(self.target), self.dehazed.maps.values(), strict=True):
                 image.save(image.from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB"), path)
 
+    def _write_result(self, target: Place) -> None:
+        """Write the result; what was left alone keeps its bytes where nothing else is asked for."""
+        if self._keeps_bytes(image.format_of(target)):
+            image.write_parts([self._source_bytes()], target)
+        else:
+            image.save(self.dehazed.picture, target, self.settings.writing)
+
     def _encoded(self, format: str) -> bytes:
-        """Encode the result; what was left alone keeps its bytes where nothing else is asked for."""
-        writing = self.settings.writing
-        if self.dehazed.left_alone and format == self.picture.format and writing == UNCHANGED:
+        if self._keeps_bytes(format):
             return self._source_bytes()
-        return image.encode(self.dehazed.picture, format, writing)
+        return image.encode(self.dehazed.picture, format, self.settings.writing)
+
+    def _keeps_bytes(self, format: str) -> bool:
+        return self.dehazed.left_alone and format == self.format and self.settings.writing == UNCHANGED
 
     def _source_bytes(self) -> bytes:
         try:
@@ -131,7 +145,7 @@ class _Task:
             raise ImageError(f"cannot read {self.name} again to copy it: {error.strerror or error}") from error
 
     def report(self) -> FileReport:
-        return FileReport(self.name, self.picture.size, self.dehazed.haze_score, self.seconds)
+        return FileReport(self.name, self.size, self.dehazed.haze_score, self.seconds)
 
     def release(self) -> None:
         """Let the picture go, whoever still holds the task."""
@@ -143,7 +157,7 @@ class _Task:
         try:
             if self.error is None:
                 step()
-        except _FAILURES as error:
+        except Exception as error:  # whatever it is, it does not stop the others
             self.error = error.with_traceback(None)  # which would keep the picture in memory
         self.seconds += time.perf_counter() - start
 

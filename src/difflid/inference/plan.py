@@ -1,16 +1,18 @@
 """Which pictures are meant, and where every result goes: decided before any work is done."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob, has_magic
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from difflid.data.photos import photo_files
 from difflid.dehazer import MAPS
 from difflid.errors import ConfigError, DataError
-from difflid.image import RAW_SUFFIXES, SUFFIXES
+from difflid.image import RAW_SUFFIXES, SUFFIXES, WRITABLE_SUFFIXES
+from difflid.places import Place, Remote, place
 
-__all__ = ["Job", "is_done", "is_video", "map_paths", "plan_outputs"]
+__all__ = ["Job", "is_video", "map_paths", "plan_outputs", "undone"]
 
 VIDEO_TARGETS = {".m4v", ".mkv", ".mov", ".mp4", ".webm"}  # containers for the codecs of today
 VIDEO_SOURCES = VIDEO_TARGETS | {
@@ -32,13 +34,13 @@ VIDEO_SOURCES = VIDEO_TARGETS | {
 class Job:
     """A picture or video to dehaze and where the result goes."""
 
-    source: Path
-    target: Path
+    source: Place
+    target: Place
 
 
 def plan_outputs(
-    inputs: Sequence[Path],
-    output: Path | None = None,
+    inputs: Sequence[str | Place],
+    output: str | Place | None = None,
     *,
     maps: bool = False,
     recursive: bool = False,
@@ -47,8 +49,8 @@ def plan_outputs(
     """Decide where every result goes.
 
     Args:
-        inputs: pictures, videos, folders, and patterns such as ``trip/**/*.jpg``. A folder stands for the pictures in
-            it, sorted by name, hidden ones aside; a picture that is meant twice is dehazed once.
+        inputs: pictures, videos, folders, and patterns such as ``trip/**/*.jpg``, here or at a URL. A folder stands for
+            the pictures in it, sorted by name, hidden ones aside; a picture that is meant twice is dehazed once.
         output: a file for one picture or video; otherwise a folder, in which the names are those of the inputs, but
             ``STEM.mkv`` of a video in an old container. None: beside each input, ``STEM.dehazed.SUFFIX``; for a
             folder, ``FOLDER-dehazed``.
@@ -61,52 +63,70 @@ def plan_outputs(
             maps of a video are asked for.
         DataError: a folder has no picture, or nothing matches a pattern.
     """
-    jobs = _jobs([path for given in inputs for path in _matches(given)], output, recursive)
+    where = None if output is None else place(output)
+    jobs = _jobs([path for given in inputs for path in _matches(place(given))], where, recursive)
     sources = {job.source.resolve() for job in jobs}
-    planned: dict[Path, Path] = {}
+    there = set() if overwrite else _existing(target for job in jobs for target in _targets(job, maps))
+    planned: dict[Place, Place] = {}
     for job in jobs:
         _check_video(job, maps)
         for target in _targets(job, maps):
-            _check_target(target, sources, overwrite)
+            _check_target(target, sources, there)
             other = planned.setdefault(target.resolve(), job.source)
             if other != job.source:
                 raise ConfigError(f"{other} and {job.source} would both be written to {target}; dehaze them apart")
     return jobs
 
 
-def is_done(job: Job, *, maps: bool = False) -> bool:
-    """Tell whether everything that ``job`` would write exists."""
-    return all(target.exists() for target in _targets(job, maps))
+def undone(jobs: Sequence[Job], *, maps: bool = False) -> list[Job]:
+    """Leave out the jobs of which everything that they would write exists."""
+    there = _existing(target for job in jobs for target in _targets(job, maps))
+    return [job for job in jobs if not there.issuperset(_targets(job, maps))]
 
 
-def is_video(path: Path) -> bool:
+def _existing(targets: Iterable[Place]) -> set[Place]:
+    """Tell which files exist; at a URL, by listing each folder once."""
+    wanted = [*targets]
+    found: set[Place] = {target for target in wanted if isinstance(target, Path) and target.exists()}
+    for folder in {target.parent for target in wanted if isinstance(target, Remote) and target.writable}:
+        with suppress(FileNotFoundError):  # some stores have no folder, or no bucket, before its first file
+            found.update(folder.files())
+    return found
+
+
+def is_video(path: Place) -> bool:
     """Tell by its suffix whether a file is a video."""
     return path.suffix.lower() in VIDEO_SOURCES
 
 
-def map_paths(target: Path) -> list[Path]:
+def map_paths(target: Place) -> list[Place]:
     """Name the files of the maps beside the result ``target``."""
     return [target.with_name(f"{target.stem}.{name}.png") for name in MAPS]
 
 
-def _targets(job: Job, maps: bool) -> list[Path]:
+def _targets(job: Job, maps: bool) -> list[Place]:
     return [job.target, *(map_paths(job.target) if maps else [])]
 
 
-def _matches(given: Path) -> list[Path]:
+def _matches(given: Place) -> list[Place]:
     """Expand a pattern that the shell left as it is; a file may have the name of a pattern."""
-    if not has_magic(str(given)) or given.exists():
+    if not (given.has_magic if isinstance(given, Remote) else has_magic(str(given))) or given.exists():
         return [given]
-    found = sorted(Path(name) for name in glob(str(given), recursive=True))  # noqa: PTH207 (may be absolute)
+    found = given.matches() if isinstance(given, Remote) else _matching(str(given))
     if not found:
         raise DataError(f"nothing matches {given}")
-    return found
+    return [*found]
 
 
-def _jobs(inputs: Sequence[Path], output: Path | None, recursive: bool) -> list[Job]:
+def _matching(pattern: str) -> list[Path]:
+    return sorted(Path(name) for name in glob(pattern, recursive=True))  # noqa: PTH207 (may be absolute)
+
+
+def _jobs(inputs: Sequence[Place], output: Place | None, recursive: bool) -> list[Job]:
     if len(inputs) == 1 and output is not None and not inputs[0].is_dir() and _is_file_name(output):
+        _check_suffix(inputs[0], output)
         return [Job(inputs[0], output)]
-    if output is not None and not output.is_dir() and (output.exists() or _is_of_one(output)):
+    if output is not None and not output.is_dir() and (_is_of_one(output) or output.exists()):
         raise ConfigError(f"{output} names one file; the results of several pictures need a folder")
     jobs = (
         job
@@ -116,30 +136,56 @@ def _jobs(inputs: Sequence[Path], output: Path | None, recursive: bool) -> list[
     return list(dict.fromkeys(jobs))
 
 
-def _is_file_name(output: Path) -> bool:
+def _check_suffix(source: Place, output: Place) -> None:
+    if not is_video(source) and output.suffix.lower() not in WRITABLE_SUFFIXES:
+        expected = ", ".join(sorted(WRITABLE_SUFFIXES))
+        raise ConfigError(f"cannot write a picture to {output}: expected one of {expected}, or a folder that exists")
+
+
+def _is_file_name(output: Place) -> bool:
     return bool(output.suffix) and not output.is_dir()
 
 
-def _is_of_one(output: Path) -> bool:
+def _is_of_one(output: Place) -> bool:
     return is_video(output) or output.suffix.lower() in SUFFIXES
 
 
-def _folder_jobs(folder: Path, output: Path | None, recursive: bool) -> Iterator[Job]:
+def _folder_jobs(folder: Place, output: Place | None, recursive: bool) -> Iterator[Job]:
     full = folder.resolve()  # "." has no name
     target = full.with_name(f"{full.name}-dehazed") if output is None else output
     results = None if target.resolve() == full else target.resolve()  # earlier results in the folder are no inputs
-    for path in photo_files(folder, recursive=recursive, suffixes=SUFFIXES):
-        if results is None or not path.resolve().is_relative_to(results):
-            yield Job(path, (target / path.relative_to(folder)).with_suffix(_suffix(path)))
+    for path, name in _pictures(folder, recursive):
+        if not _is_in(path.resolve(), results):
+            yield Job(path, (target / name).with_suffix(_suffix(path)))
 
 
-def _job(path: Path, output: Path | None) -> Job:
+def _pictures(folder: Place, recursive: bool) -> Iterator[tuple[Place, PurePath]]:
+    """Say of each picture in a folder its name within the folder."""
+    if isinstance(folder, Path):
+        for file in photo_files(folder, recursive=recursive, suffixes=SUFFIXES):
+            yield file, file.relative_to(folder)
+        return
+    found = [(file, file.relative_to(folder)) for file in folder.files(recursive=recursive)]
+    seen = [(file, name) for file, name in found if not any(part.startswith(".") for part in name.parts)]
+    pictures = [(file, name) for file, name in seen if file.suffix.lower() in SUFFIXES]
+    if not pictures:
+        raise DataError(f"no picture in {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    yield from pictures
+
+
+def _is_in(path: Place, folder: Place | None) -> bool:
+    if isinstance(path, Remote):
+        return isinstance(folder, Remote) and path.is_relative_to(folder)
+    return isinstance(folder, Path) and path.is_relative_to(folder)
+
+
+def _job(path: Place, output: Place | None) -> Job:
     if output is None:
         return Job(path, path.with_name(f"{path.stem}.dehazed{_suffix(path)}"))
     return Job(path, output / f"{path.stem}{_suffix(path)}")
 
 
-def _suffix(path: Path) -> str:
+def _suffix(path: Place) -> str:
     """Suffix of the result: nobody writes camera raw, TIFF keeps its depth; old containers become MKV."""
     if path.suffix.lower() in RAW_SUFFIXES:
         return ".tif"
@@ -149,16 +195,20 @@ def _suffix(path: Path) -> str:
 def _check_video(job: Job, maps: bool) -> None:
     if not is_video(job.source):
         return
+    if isinstance(job.source, Remote) or isinstance(job.target, Remote):
+        raise ConfigError(f"{job.source} is a video, and these are read and written on this machine only; copy it here")
     if job.target.suffix.lower() not in VIDEO_TARGETS:
         raise ConfigError(f"cannot write video to {job.target}: expected one of {', '.join(sorted(VIDEO_TARGETS))}")
     if maps:
         raise ConfigError(f"{job.source} is a video, and maps are made of pictures only; dehaze it without")
 
 
-def _check_target(target: Path, sources: set[Path], overwrite: bool) -> None:
+def _check_target(target: Place, sources: set[Place], there: set[Place]) -> None:
+    if isinstance(target, Remote) and not target.writable:
+        raise ConfigError(f"cannot write to {target}; choose an output elsewhere")
     if target.resolve() in sources:
         raise ConfigError(f"{target} is an input; choose another output")
-    if target.is_dir():
+    if isinstance(target, Path) and target.is_dir():
         raise ConfigError(f"{target} is a folder; choose another output")
-    if target.exists() and not overwrite:
+    if target in there:
         raise ConfigError(f"{target} exists; choose another output, or ask to overwrite it")

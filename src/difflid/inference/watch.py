@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from difflid.errors import DataError
-from difflid.inference.plan import Job, is_done, plan_outputs
+from difflid.inference.plan import Job, plan_outputs, undone
+from difflid.places import Place
 
 __all__ = ["watch_folder"]
 
@@ -16,7 +17,7 @@ _State = tuple[int, int]  # size and time of the last change
 
 def watch_folder(
     folder: Path,
-    output: Path | None = None,
+    output: Place | None = None,
     *,
     maps: bool = False,
     recursive: bool = False,
@@ -42,9 +43,9 @@ def watch_folder(
     before: dict[Job, _State] = {}
     given: dict[Job, _State] = {}
     while True:
-        now = {job: _state(job.source) for job in _jobs(folder, output, maps=maps, recursive=recursive)}
+        now = {job: _state(Path(str(job.source))) for job in _jobs(folder, output, maps=maps, recursive=recursive)}
         arrived = {job: state for job, state in now.items() if state[0] and state == before.get(job)}
-        due = [job for job in arrived if overwrite or not is_done(job, maps=maps)]
+        due = [*arrived] if overwrite else undone([*arrived], maps=maps)
         if ready := [job for job in due if given.get(job) != arrived[job]]:
             given |= {job: arrived[job] for job in ready}
             yield ready
@@ -52,7 +53,7 @@ def watch_folder(
         wait()
 
 
-def _jobs(folder: Path, output: Path | None, *, maps: bool, recursive: bool) -> list[Job]:
+def _jobs(folder: Path, output: Place | None, *, maps: bool, recursive: bool) -> list[Job]:
     try:
         return plan_outputs([folder], output, maps=maps, recursive=recursive, overwrite=True)
     except DataError:
