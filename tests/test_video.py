@@ -341,7 +341,7 @@ def seen_over_time(dehazer, frames, smoothing):
     """How thick the haze of one picture is found, seen as each frame is."""
     steady, still = Steady(dehazer, smoothing=smoothing), to_tensor(SOURCE)
     seen = [steady.see(to_tensor(frame), index / 25) for index, frame in enumerate(frames)]
-    return torch.cat([dehazer.restore(still, condition).haze_score for condition in seen])
+    return torch.cat([dehazer.restore(still, condition).haze_score for _, condition in seen])
 
 
 def to_tensor(frame):
