@@ -12,7 +12,7 @@ from torch import Tensor
 
 from difflid.haze import luma
 
-__all__ = ["displacement", "moved"]
+__all__ = ["Shift", "displacement", "moved"]
 
 Shift = Sequence[float]  # down and to the right, in pixels
 

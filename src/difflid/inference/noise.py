@@ -10,13 +10,16 @@ with D the mean square of the difference around a place and R the same of the no
 wrongly is never larger than noise: there are no ghosts that could be seen. Three looks are taken at the difference, and
 the largest share holds: pixel by pixel, which finds fine detail that moves; in cells of some pixels, which find
 edges and objects; and in regions of many cells, which find changes of brightness.
+
+What becomes of the frames is averaged by the same shares: a network does not see quite the same in a picture that has
+moved by some pixels.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from difflid.inference.motion import displacement, moved
+from difflid.inference.motion import Shift, displacement, moved
 
 __all__ = ["Noise"]
 
@@ -33,45 +36,66 @@ class Noise:
     """The noise of the frames of one scene, given in the order of time."""
 
     def __init__(self) -> None:
-        self._last: Tensor | None = None
+        self.forget()
 
     def forget(self) -> None:
         """Begin with another scene."""
-        self._last = None
+        self._last: Tensor | None = None
+        self._last_result: Tensor | None = None
+        self._before: Tensor | None = None  # the result of the frame before
+        self._shift: Shift = (0.0, 0.0)
+        self._share: Tensor | None = None  # of the frame that counts, in cells; None: all of it
 
     def without(self, frame: Tensor, least: float) -> Tensor:
         """Give the next frame ``(1, 3, H, W)`` without what is noise; ``least`` of it counts everywhere."""
-        if self._last is None or self._last.shape != frame.shape:
-            quiet = frame
-        else:
-            shift = displacement(self._last, frame)
-            change = frame - moved(self._last, shift)
-            quiet = frame - _noise(change, least, pixels=all(float(x).is_integer() for x in shift))
+        self._share, quiet = None, frame
+        self._before, self._last_result = self._last_result, None
+        if self._last is not None and self._last.shape == frame.shape:
+            self._shift = displacement(self._last, frame)
+            change = frame - moved(self._last, self._shift)
+            self._share = _share(change, least, pixels=_is_whole(self._shift))
+            quiet = self._average(frame, change, self._share)
         self._last = quiet
         return quiet
 
+    def steady(self, result: Tensor) -> Tensor:
+        """Average what became of the frame as the frame was: a network sees what moves a little differently."""
+        if self._share is not None and self._before is not None:
+            result = self._average(result, result - moved(self._before, self._shift), self._share)
+        self._last_result = result
+        return result
 
-def _noise(change: Tensor, least: float, *, pixels: bool) -> Tensor:
-    """Say what of a change is noise; of single pixels, too, where nothing was interpolated."""
-    height, width = change.shape[2:]
-    cell = max(1, min(height, width) // _CELLS)
-    low = F.avg_pool2d(change, cell, ceil_mode=True)
-    share = _share(change, low, cell, least, pixels)
-    if pixels:
-        return change * (1 - _enlarge(share, height, width))
-    return _enlarge(low * (1 - share), height, width)
+    def _average(self, now: Tensor, change: Tensor, share: Tensor) -> Tensor:
+        """Take back what does not count; of single pixels, too, where nothing was interpolated."""
+        height, width = now.shape[2:]
+        if _is_whole(self._shift):
+            return now - change * (1 - _enlarge(share, height, width))
+        return now - _enlarge(_cells(change) * (1 - share), height, width)
 
 
-def _share(change: Tensor, low: Tensor, cell: int, least: float, pixels: bool) -> Tensor:
+def _is_whole(shift: Shift) -> bool:
+    return all(float(part).is_integer() for part in shift)
+
+
+def _cells(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, _cell_side(values), ceil_mode=True)
+
+
+def _cell_side(values: Tensor) -> int:
+    return max(1, min(values.shape[2:]) // _CELLS)
+
+
+def _share(change: Tensor, least: float, *, pixels: bool) -> Tensor:
     """Say how much of the new frame counts, ``(1, 1, h, w)`` in cells."""
     fine, coarse, wide = _THRESHOLDS
+    low = _cells(change)
     square = low.square().mean(dim=1, keepdim=True)
     near = _around(square, 3)
-    noise = _level(near).clamp(max=(_MOST / cell) ** 2)
+    noise = _level(near).clamp(max=(_MOST / _cell_side(change)) ** 2)
     region = _around(low, _REGION).square().amax(dim=1, keepdim=True)
     excess = torch.maximum(near / noise / coarse, region / (noise / _REGION**2 + _UNSEEN**2) / wide)
     if pixels:
-        energy = _around(F.avg_pool2d(change.square().mean(dim=1, keepdim=True), cell, ceil_mode=True), 3)
+        energy = _around(_cells(change.square().mean(dim=1, keepdim=True)), 3)
         grain = _level(energy).clamp(max=_MOST**2)
         excess = torch.maximum(excess, energy / grain / fine)
     return (1 - 1 / excess.clamp(min=1e-6)).clamp(least, 1)

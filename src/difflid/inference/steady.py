@@ -51,14 +51,15 @@ class Steady:
         Args:
             frame: RGB ``(1, 3, H, W)`` in [0, 1].
             time: of the frame, in seconds.
-            strength: see :meth:`difflid.dehazer.Dehazer.restore`.
+            strength: see :meth:`difflid.dehazer.Dehazer.restore`; the same for all frames of a scene.
             tile: see :meth:`difflid.dehazer.Dehazer.restore`.
             detail: see :meth:`difflid.dehazer.Dehazer.dehaze`.
         """
         quiet, condition = self.see(frame, time)
-        return self._dehazer.restore(
-            quiet if strength else frame, condition, strength=strength, tile=tile, detail=detail
-        )
+        if not (strength and self._smoothing):
+            return self._dehazer.restore(frame, condition, strength=strength, tile=tile, detail=detail)
+        restoration = self._dehazer.restore(quiet, condition, strength=strength, tile=tile, detail=detail)
+        return replace(restoration, clear=self._noise.steady(restoration.clear))
 
     @torch.inference_mode()
     def see(self, frame: Tensor, time: float) -> tuple[Tensor, Condition]:
