@@ -7,12 +7,14 @@ mean of what the three frames share ("mean"), the means of its 16 x 16 squares (
 255ths. Removing haze stretches contrast, and noise with it: "per contrast" is the ratio of the flickers divided by that
 of the contrasts (standard deviations over the frame). Films are written without loss, so that codecs play no part.
 
-python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--keep FOLDER]
+python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--detail auto]
+                                  [--scenes still pan] [--keep FOLDER]
 """
 
 import argparse
 import math
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,6 +54,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--noise", type=float, default=4, help="standard deviation in 255ths")
     parser.add_argument("--smoothing", type=float, default=Settings().smoothing)
+    parser.add_argument("--detail", default=Settings().detail)
+    parser.add_argument("--scenes", nargs="+", choices=SPEEDS, default=list(SPEEDS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="leave the films here")
     arguments = parser.parse_args()
@@ -60,19 +64,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for scene, speed in SPEEDS.items():
+        settings = Settings(smoothing=arguments.smoothing, detail=arguments.detail, crf=0)
+        for scene in arguments.scenes:
             hazy, clear = folder / f"{scene}.mp4", folder / f"{scene}.dehazed.mp4"
-            step = round(speed * even(arguments.height * 16 / 9))
+            step = round(SPEEDS[scene] * even(arguments.height * 16 / 9))
             make_film(arguments, step, hazy)
-            report = dehaze_video(dehazer, hazy, clear, Settings(smoothing=arguments.smoothing, crf=0))
-            describe(scene, report, hazy, clear, step)
+            start = time.process_time()
+            report = dehaze_video(dehazer, hazy, clear, settings)
+            describe(scene, report, time.process_time() - start, hazy, clear, step)
 
 
-def describe(scene: str, report: FileReport, hazy: Path, clear: Path, step: int) -> None:
+def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Path, step: int) -> None:
     before, after = flicker(frames(hazy), step), flicker(frames(clear), step)
     gain = after.contrast / before.contrast
     size, pace = "x".join(map(str, report.size)), report.seconds / report.frames
-    print(f"{scene}: {size}, {report.frames} frames, {pace:.2f} s each")
+    print(f"{scene}: {size}, {report.frames} frames, {pace:.2f} s each ({work / report.frames:.2f} s of a processor)")
     print(f"  contrast x {gain:.2f}")
     for name in ("mean", "squares", "pixels"):
         old, new = getattr(before, name), getattr(after, name)

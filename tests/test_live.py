@@ -119,33 +119,37 @@ def test_what_plays_on_loses_the_frames_that_cannot_be_computed(dehazer, tmp_pat
     assert times[-1] >= 0.04 * (len(times) + 4)  # later than if no frame were missing between
 
 
+PUBLISHER = """
+import sys, time, av
+for attempt in range(50):
+    try:
+        sender = av.open(sys.argv[1], "w", format="rtsp", options={"rtsp_transport": "tcp"})
+        video = sender.add_stream("mpeg2video", rate=25, options={"g": "5"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sender.start_encoding()
+        break
+    except OSError:  # nobody listens yet
+        time.sleep(0.1)
+for index in range(100):
+    sender.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+    time.sleep(0.02)
+"""
+
+
 def test_rtsp(dehazer, tmp_path):
     """A publisher and we talk RTSP; we are the one that listens, for no server is at hand."""
     address, stop = f"rtsp://127.0.0.1:{free_port()}/fog", threading.Event()
 
-    def publish():
-        for _ in range(50):
-            time.sleep(0.1)
-            try:
-                sender = av.open(address, "w", format="rtsp", options={"rtsp_transport": "tcp"})
-                video = sender.add_stream("mpeg2video", rate=25, options={"g": "5"})
-                video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-                sender.start_encoding()
-            except OSError:  # nobody listens yet
-                continue
-            break
-        with sender:
-            for index in range(100):
-                sender.mux(video.encode(panned(index, (64, 48)).reformat(format="yuv420p")))
-                time.sleep(0.02)
-                if stop.is_set():
-                    return
+    def count(done, _):
+        if done >= 5:
+            stop.set()
 
     source = Source(address, options={"rtsp_flags": "listen", "listen_timeout": "8"})
-    with at_work(publish):
-        report = dehaze_live(
-            dehazer, source, tmp_path / "a.mp4", stop=stop, patience=8, progress=lambda n, _: n >= 5 and stop.set()
-        )
+    with subprocess.Popen([sys.executable, "-c", PUBLISHER, address], stderr=subprocess.DEVNULL) as publisher:
+        try:
+            report = dehaze_live(dehazer, source, tmp_path / "a.mp4", stop=stop, patience=10, progress=count)
+        finally:
+            publisher.kill()
     assert len(look(tmp_path / "a.mp4")[0]) == report.frames >= 5
 
 
