@@ -115,6 +115,23 @@ def test_the_dehazer_sees_frames_upright(dehazer, tmp_path, turn):
     assert np.abs(result - expected).mean() < np.abs(result - sideways).mean() / 1.1
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.y4m"])
+def test_animations_and_raw_films_are_videos(dehazer, tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as film:
+        codec, pixels = ("gif", "rgb8") if name == "a.gif" else ("wrapped_avframe", "yuv420p")
+        video = film.add_stream(codec, rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, pixels
+        for index in range(4):
+            film.mux(
+                video.encode(av.VideoFrame.from_ndarray(SOURCE[:48, index : index + 64].copy()).reformat(format=pixels))
+            )
+        film.mux(video.encode(None))
+    (job,) = plan_outputs([tmp_path / name])
+    assert job.target.name == "a.dehazed.mkv"
+    dehaze_video(dehazer, job.source, job.target)
+    assert [fact[0] for fact in look(job.target)[0]] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
 def test_strip_drops_what_is_said_of_the_film(dehazer, tmp_path):
     make_film(tmp_path / "a.mp4", frames=2)
     dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4", Settings(writing=Writing(metadata=False)))
@@ -153,7 +170,9 @@ def test_quality_can_be_chosen(dehazer, tmp_path):
         ("missing.mp4", "out.mp4", None, "No such file"),
         ("sound.mkv", "out.mp4", None, "no video stream"),
         ("film.mp4", "out.webm", None, "a webm file cannot hold audio as aac; write an .mkv file"),
-        ("film.mp4", "out.mp4", "abacus", "abacus"),
+        ("film.mp4", "out.mp4", "abacus", "abacus encodes no video; expected h264, hevc, av1, vp9 or a video encoder"),
+        ("film.mp4", "out.mp4", "aac", "aac encodes no video; expected h264"),
+        ("film.mp4", "out.webm", "hevc", "a webm file cannot hold hevc; write an .mkv file"),
         ("film.mp4", "film.mp4/out.mp4", None, "cannot dehaze"),
     ],
 )
