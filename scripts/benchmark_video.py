@@ -2,17 +2,19 @@
 
 A crop of the photograph stands still or moves, and has sensor noise and a tone. Flicker is how much a frame differs
 from the mean of the frames before and after it at the same place of the scene, divided by sqrt(1.5), so that
-independent noise gives its standard deviation; steady change and the motion itself do not count. Of two signals: the
-mean of what the three frames share ("mean"), and the means of its 16 x 16 squares ("squares"), both in 255ths. Removing
-haze stretches contrast, and noise with it: "per contrast" is the ratio of the flickers divided by that of the contrasts
-(standard deviations over the frame). Both films are written without loss, so that codecs play no part.
+independent noise gives its standard deviation; steady change and the motion itself do not count. Of three signals: the
+mean of what the three frames share ("mean"), the means of its 16 x 16 squares ("squares"), and its pixels, all in
+255ths. Removing haze stretches contrast, and noise with it: "per contrast" is the ratio of the flickers divided by that
+of the contrasts (standard deviations over the frame). Films are written without loss, so that codecs play no part.
 
-python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--keep FOLDER]
+python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--detail auto]
+                                  [--scenes still pan] [--keep FOLDER]
 """
 
 import argparse
 import math
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,6 +42,7 @@ class Flicker:
 
     mean: float
     squares: float
+    pixels: float
     contrast: float
 
 
@@ -51,6 +54,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--noise", type=float, default=4, help="standard deviation in 255ths")
     parser.add_argument("--smoothing", type=float, default=Settings().smoothing)
+    parser.add_argument("--detail", default=Settings().detail)
+    parser.add_argument("--scenes", nargs="+", choices=SPEEDS, default=list(SPEEDS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="leave the films here")
     arguments = parser.parse_args()
@@ -59,21 +64,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for scene, speed in SPEEDS.items():
+        settings = Settings(smoothing=arguments.smoothing, detail=arguments.detail, crf=0)
+        for scene in arguments.scenes:
             hazy, clear = folder / f"{scene}.mp4", folder / f"{scene}.dehazed.mp4"
-            step = round(speed * even(arguments.height * 16 / 9))
+            step = round(SPEEDS[scene] * even(arguments.height * 16 / 9))
             make_film(arguments, step, hazy)
-            report = dehaze_video(dehazer, hazy, clear, Settings(smoothing=arguments.smoothing, crf=0))
-            describe(scene, report, hazy, clear, step)
+            start = time.process_time()
+            report = dehaze_video(dehazer, hazy, clear, settings)
+            describe(scene, report, time.process_time() - start, hazy, clear, step)
 
 
-def describe(scene: str, report: FileReport, hazy: Path, clear: Path, step: int) -> None:
+def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Path, step: int) -> None:
     before, after = flicker(frames(hazy), step), flicker(frames(clear), step)
     gain = after.contrast / before.contrast
     size, pace = "x".join(map(str, report.size)), report.seconds / report.frames
-    print(f"{scene}: {size}, {report.frames} frames, {pace:.2f} s each")
+    print(f"{scene}: {size}, {report.frames} frames, {pace:.2f} s each ({work / report.frames:.2f} s of a processor)")
     print(f"  contrast x {gain:.2f}")
-    for name in ("mean", "squares"):
+    for name in ("mean", "squares", "pixels"):
         old, new = getattr(before, name), getattr(after, name)
         print(
             f"  flicker of the {name}: {old:.4f} -> {new:.4f}, x {new / old:.2f}, per contrast x {new / old / gain:.2f}"
@@ -120,7 +127,8 @@ def frames(path: Path) -> Iterator[NDArray[np.float32]]:
 
 
 def flicker(film: Iterable[NDArray[np.float32]], step: int) -> Flicker:
-    means, squares, contrasts, window = [], [], [], []
+    changes: list[tuple[float, ...]] = []
+    contrasts, window = [], []
     for frame in film:
         contrasts.append(frame.std())
         window = [*window[-2:], frame]
@@ -129,10 +137,10 @@ def flicker(film: Iterable[NDArray[np.float32]], step: int) -> Flicker:
             before, now, after = (
                 each[:, start : start + width] for each, start in zip(window, (2 * step, step, 0), strict=True)
             )
-            low = block_means(now - (before + after) / 2)
-            means.append(np.square(low.mean(axis=(0, 1))).mean())
-            squares.append(np.square(low).mean())
-    return Flicker(math.sqrt(np.mean(means) / 1.5), math.sqrt(np.mean(squares) / 1.5), float(np.mean(contrasts)))
+            change = now - (before + after) / 2
+            signals = change.mean(axis=(0, 1)), block_means(change), change
+            changes.append(tuple(float(np.square(signal).mean()) for signal in signals))
+    return Flicker(*np.sqrt(np.mean(changes, axis=0) / 1.5).tolist(), contrast=float(np.mean(contrasts)))
 
 
 def block_means(values: NDArray[np.float32]) -> NDArray[np.float32]:

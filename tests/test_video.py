@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from films import SOURCE, about, listen, look, make_film, play
 from PIL import Image
-from skimage.data import astronaut, chelsea
+from skimage.data import chelsea
 from tiny import tiny_dehazer
 
 from difflid.cli import main
@@ -22,8 +23,6 @@ from difflid.image import Writing
 from difflid.inference import FileFailure, FileReport, Job, Settings, Steady, dehaze_files, dehaze_frames, plan_outputs
 from difflid.inference.video import dehaze_video
 
-SOURCE = astronaut()[100:148, 100:260]
-QUIET = {"x265-params": "log-level=none", "crf": "12"}
 KINDS = {
     "variable-rate.mp4": {"steps": (1, 1, 3)},
     "upside.mp4": {"rotation": 180},
@@ -41,84 +40,6 @@ KINDS = {
 @pytest.fixture(scope="module")
 def dehazer():
     return tiny_dehazer()
-
-
-def make_film(
-    path,
-    *,
-    frames=9,
-    codec="libx264",
-    pixels="yuv420p",
-    size=(64, 48),
-    colours=(1, 1, 1, 1),
-    time_base=Fraction(1, 12_800),
-    steps=(1,),
-    rotation=0,
-    sound="aac",
-):
-    """A pan over a photograph, with a tone; ``steps`` are durations of frames in 25ths of a second, in turn."""
-    with av.open(str(path), "w", container_options={"movflags": "use_metadata_tags"}) as film:
-        film.metadata.update({"title": "Fog", "com.example.lens": "wide"})
-        video = film.add_stream(codec, rate=25, options=QUIET)
-        video.width, video.height, video.pix_fmt = *size, pixels
-        video.codec_context.time_base = time_base
-        set_colours(video.codec_context, colours)
-        if rotation:
-            video.set_display_rotation(rotation)
-        tone = film.add_stream(sound, rate=48_000) if sound else None
-        time = 0
-        for index in range(frames):
-            frame = panned(index, size).reformat(format=pixels, dst_colorspace=colours[0], dst_color_range=colours[1])
-            set_colours(frame, colours)
-            frame.pts, frame.time_base = time, time_base
-            time += int(Fraction(steps[index % len(steps)], 25) / time_base)
-            film.mux(video.encode(frame))
-        film.mux(video.encode(None))
-        if tone:
-            play(film, tone)
-
-
-def set_colours(thing, colours):
-    thing.colorspace, thing.color_range, thing.color_primaries, thing.color_trc = colours
-
-
-def panned(index, size):
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(SOURCE[: size[1], index : index + size[0]]), format="rgb24")
-
-
-def play(film, tone):
-    wave = (0.3 * np.sin(np.arange(960 * 20) * 0.05) * 32767).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
-    frame.sample_rate, frame.pts = 48_000, 0
-    film.mux(tone.encode(frame))
-    film.mux(tone.encode(None))
-
-
-def look(path):
-    """What is to be kept of each frame, and its pixels."""
-    with av.open(str(path)) as film:
-        decoded = list(film.decode(film.streams.video[0]))
-        facts = [
-            (frame.time, frame.rotation, frame.width, frame.height, frame.format.name, *colours(frame))
-            for frame in decoded
-        ]
-        return facts, [frame.to_ndarray(format="rgb24").astype(np.int16) for frame in decoded]
-
-
-def colours(frame):
-    return frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc
-
-
-def about(film):
-    """What the metadata say, but for what says how the file itself was made."""
-    of_the_file = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-    return {key.lower(): value for key, value in film.metadata.items() if key.lower() not in of_the_file}
-
-
-def listen(path):
-    with av.open(str(path)) as film:
-        packets = [packet for packet in film.demux(film.streams.audio) if packet.size]
-        return [bytes(packet) for packet in packets], [float(packet.pts * packet.time_base) for packet in packets]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -194,6 +115,23 @@ def test_the_dehazer_sees_frames_upright(dehazer, tmp_path, turn):
     assert np.abs(result - expected).mean() < np.abs(result - sideways).mean() / 1.1
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.y4m"])
+def test_animations_and_raw_films_are_videos(dehazer, tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as film:
+        codec, pixels = ("gif", "rgb8") if name == "a.gif" else ("wrapped_avframe", "yuv420p")
+        video = film.add_stream(codec, rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, pixels
+        for index in range(4):
+            film.mux(
+                video.encode(av.VideoFrame.from_ndarray(SOURCE[:48, index : index + 64].copy()).reformat(format=pixels))
+            )
+        film.mux(video.encode(None))
+    (job,) = plan_outputs([tmp_path / name])
+    assert job.target.name == "a.dehazed.mkv"
+    dehaze_video(dehazer, job.source, job.target)
+    assert [fact[0] for fact in look(job.target)[0]] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
 def test_strip_drops_what_is_said_of_the_film(dehazer, tmp_path):
     make_film(tmp_path / "a.mp4", frames=2)
     dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4", Settings(writing=Writing(metadata=False)))
@@ -232,7 +170,9 @@ def test_quality_can_be_chosen(dehazer, tmp_path):
         ("missing.mp4", "out.mp4", None, "No such file"),
         ("sound.mkv", "out.mp4", None, "no video stream"),
         ("film.mp4", "out.webm", None, "a webm file cannot hold audio as aac; write an .mkv file"),
-        ("film.mp4", "out.mp4", "abacus", "abacus"),
+        ("film.mp4", "out.mp4", "abacus", "abacus encodes no video; expected h264, hevc, av1, vp9 or a video encoder"),
+        ("film.mp4", "out.mp4", "aac", "aac encodes no video; expected h264"),
+        ("film.mp4", "out.webm", "hevc", "a webm file cannot hold hevc; write an .mkv file"),
         ("film.mp4", "film.mp4/out.mp4", None, "cannot dehaze"),
     ],
 )
@@ -341,7 +281,7 @@ def seen_over_time(dehazer, frames, smoothing):
     """How thick the haze of one picture is found, seen as each frame is."""
     steady, still = Steady(dehazer, smoothing=smoothing), to_tensor(SOURCE)
     seen = [steady.see(to_tensor(frame), index / 25) for index, frame in enumerate(frames)]
-    return torch.cat([dehazer.restore(still, condition).haze_score for condition in seen])
+    return torch.cat([dehazer.restore(still, condition).haze_score for _, condition in seen])
 
 
 def to_tensor(frame):

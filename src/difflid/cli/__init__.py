@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 _VERBS = {
     "dehaze": "Remove the haze from pictures.",
+    "live": "Remove the haze from a camera, a network stream or a pipe.",
     "train": "Train a dehazing network on pairs of hazy and clear pictures.",
     "prior": "Train, convert, import and show priors.",
     "evaluate": "Measure models on pairs of hazy and clear pictures.",

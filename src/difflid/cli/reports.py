@@ -87,6 +87,7 @@ def line(report: "FileReport") -> str:
     if report.frames > 1:
         length, pace = f"  {report.frames} frames", f" ({report.seconds / report.frames:.2f} s per frame)"
     damage = f"  {report.damaged} damaged parts left out" if report.damaged else ""
+    damage += f"  {report.dropped} frames dropped" if report.dropped else ""
     return f"{report.name}  {width}x{height}{length}  {_haze(report)}  {report.seconds:.1f} s{pace}{damage}"
 
 

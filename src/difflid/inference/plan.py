@@ -16,17 +16,24 @@ __all__ = ["Job", "is_video", "map_paths", "plan_outputs", "undone"]
 
 VIDEO_TARGETS = {".m4v", ".mkv", ".mov", ".mp4", ".webm"}  # containers for the codecs of today
 VIDEO_SOURCES = VIDEO_TARGETS | {
+    ".3g2",
     ".3gp",
+    ".asf",
     ".avi",
+    ".f4v",
     ".flv",
+    ".gif",
     ".m2ts",
     ".mpeg",
     ".mpg",
     ".mts",
     ".mxf",
+    ".nut",
     ".ogv",
     ".ts",
+    ".vob",
     ".wmv",
+    ".y4m",
 }
 
 

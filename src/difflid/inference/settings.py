@@ -39,6 +39,7 @@ class FileReport:
     seconds: float  # of work on this picture, though others are worked at meanwhile
     frames: int = 1
     damaged: int = 0  # parts of a video that could not be decoded and were left out
+    dropped: int = 0  # frames of what plays that came while another was computed
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 What the network knows of a picture as a whole, its condition, changes a little with the noise of every frame, and the
 result would flicker. So the conditions are averaged over time, the older the less (exponentially), until the
-picture cuts to another scene. What is kept does not grow with the number of frames.
+picture cuts to another scene. And what of a frame is noise is taken away before it is dehazed, for to remove haze
+multiplies it (see :mod:`difflid.inference.noise`). What is kept does not grow with the number of frames.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from difflid import image as images
 from difflid.dehazer import Dehazer, Detail, Restoration
+from difflid.inference.noise import Noise
 from difflid.network import Condition
 
 __all__ = ["SMOOTHING", "Steady", "dehaze_frames"]
@@ -39,6 +41,7 @@ class Steady:
             raise ValueError(f"smoothing must be 0 or more seconds, got {smoothing}")
         self._dehazer, self._smoothing = dehazer, smoothing
         self._seen: tuple[float, Tensor, Condition] | None = None
+        self._noise = Noise()
 
     def restore(
         self, frame: Tensor, time: float, *, strength: float = 1.0, tile: int | None = None, detail: Detail = "exact"
@@ -48,22 +51,36 @@ class Steady:
         Args:
             frame: RGB ``(1, 3, H, W)`` in [0, 1].
             time: of the frame, in seconds.
-            strength: see :meth:`difflid.dehazer.Dehazer.restore`.
+            strength: see :meth:`difflid.dehazer.Dehazer.restore`; the same for all frames of a scene.
             tile: see :meth:`difflid.dehazer.Dehazer.restore`.
             detail: see :meth:`difflid.dehazer.Dehazer.dehaze`.
         """
-        return self._dehazer.restore(frame, self.see(frame, time), strength=strength, tile=tile, detail=detail)
+        quiet, condition = self.see(frame, time)
+        if not (strength and self._smoothing):
+            return self._dehazer.restore(frame, condition, strength=strength, tile=tile, detail=detail)
+        restoration = self._dehazer.restore(quiet, condition, strength=strength, tile=tile, detail=detail)
+        return replace(restoration, clear=self._noise.steady(restoration.clear))
 
     @torch.inference_mode()
-    def see(self, frame: Tensor, time: float) -> Condition:
-        """See the next frame as a whole, with what was seen before."""
-        thumbnail, condition = F.adaptive_avg_pool2d(frame, _THUMBNAIL), self._dehazer.encode(frame)
-        if self._smoothing and self._seen:
-            last, before, known = self._seen
-            if time > last and (thumbnail - before).abs().mean() < _CUT:
-                condition = _blend(condition, known, math.exp((last - time) / self._smoothing))
+    def see(self, frame: Tensor, time: float) -> tuple[Tensor, Condition]:
+        """See the next frame with what was seen before: without its noise, and as a whole."""
+        thumbnail = F.adaptive_avg_pool2d(frame, _THUMBNAIL)
+        share, known = self._remembered(thumbnail, time)
+        if not share:
+            self._noise.forget()
+        quiet = self._noise.without(frame, 1 - share) if self._smoothing else frame
+        condition = _blend(self._dehazer.encode(quiet), known, share) if share else self._dehazer.encode(quiet)
         self._seen = time, thumbnail, condition
-        return condition
+        return quiet, condition
+
+    def _remembered(self, thumbnail: Tensor, time: float) -> tuple[float, Condition | None]:
+        """Say how much counts what was seen of the scene, and what; nothing after a cut."""
+        if not (self._smoothing and self._seen):
+            return 0.0, None
+        last, before, known = self._seen
+        if time <= last or (thumbnail - before).abs().mean() >= _CUT:
+            return 0.0, None
+        return math.exp((last - time) / self._smoothing), known
 
 
 def _blend(new: Any, old: Any, share: float) -> Any:

@@ -1,0 +1,116 @@
+"""What of a frame is noise, as the frames before tell: to remove haze multiplies noise by 1 / t, and it would flicker.
+
+Each frame is compared with the last quiet one, moved as the camera has moved. Where they differ by no more than noise
+does, the quiet frame goes on and takes in a share of the new one (a recursive average, of time constant `smoothing`);
+where they differ by more, something has happened and the new frame counts, the more they differ the fuller:
+
+    quiet = frame - (1 - share) (frame - last),    share = 1 - THRESHOLD R / D, within [least, 1],
+
+with D the mean square of the difference around a place and R the same of the noise. What is taken for noise so
+wrongly is never larger than noise: there are no ghosts that could be seen. Three looks are taken at the difference, and
+the largest share holds: pixel by pixel, which finds fine detail that moves; in cells of some pixels, which find
+edges and objects; and in regions of many cells, which find changes of brightness.
+
+What becomes of the frames is averaged by the same shares: a network does not see quite the same in a picture that has
+moved by some pixels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from difflid.inference.motion import Shift, displacement, moved
+
+__all__ = ["Noise"]
+
+_CELLS = 180  # along the shorter side
+_REGION = 15  # cells along the side of a region
+_QUIET = 0.2  # share of the cells that is taken for free of motion: what differs least
+_NOTHING = 1e-9  # mean square of a difference that is none
+_MOST = 8 / 255  # standard deviation of the noise of a pixel that is believed
+_UNSEEN = 0.2 / 255  # change of brightness that nobody sees
+_THRESHOLDS = 1.6, 3.0, 2.0  # times R: of pixels, cells, regions
+
+
+class Noise:
+    """The noise of the frames of one scene, given in the order of time."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin with another scene."""
+        self._last: Tensor | None = None
+        self._last_result: Tensor | None = None
+        self._before: Tensor | None = None  # the result of the frame before
+        self._shift: Shift = (0.0, 0.0)
+        self._share: Tensor | None = None  # of the frame that counts, in cells; None: all of it
+
+    def without(self, frame: Tensor, least: float) -> Tensor:
+        """Give the next frame ``(1, 3, H, W)`` without what is noise; ``least`` of it counts everywhere."""
+        self._share, quiet = None, frame
+        self._before, self._last_result = self._last_result, None
+        if self._last is not None and self._last.shape == frame.shape:
+            self._shift = displacement(self._last, frame)
+            change = frame - moved(self._last, self._shift)
+            self._share = _share(change, least, pixels=_is_whole(self._shift))
+            quiet = self._average(frame, change, self._share)
+        self._last = quiet
+        return quiet
+
+    def steady(self, result: Tensor) -> Tensor:
+        """Average what became of the frame as the frame was: a network sees what moves a little differently."""
+        if self._share is not None and self._before is not None:
+            result = self._average(result, result - moved(self._before, self._shift), self._share)
+        self._last_result = result
+        return result
+
+    def _average(self, now: Tensor, change: Tensor, share: Tensor) -> Tensor:
+        """Take back what does not count; of single pixels, too, where nothing was interpolated."""
+        height, width = now.shape[2:]
+        if _is_whole(self._shift):
+            return now - change * (1 - _enlarge(share, height, width))
+        return now - _enlarge(_cells(change) * (1 - share), height, width)
+
+
+def _is_whole(shift: Shift) -> bool:
+    return all(float(part).is_integer() for part in shift)
+
+
+def _cells(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, _cell_side(values), ceil_mode=True)
+
+
+def _cell_side(values: Tensor) -> int:
+    return max(1, min(values.shape[2:]) // _CELLS)
+
+
+def _share(change: Tensor, least: float, *, pixels: bool) -> Tensor:
+    """Say how much of the new frame counts, ``(1, 1, h, w)`` in cells."""
+    fine, coarse, wide = _THRESHOLDS
+    low = _cells(change)
+    square = low.square().mean(dim=1, keepdim=True)
+    near = _around(square, 3)
+    noise = _level(near).clamp(max=(_MOST / _cell_side(change)) ** 2)
+    region = _around(low, _REGION).square().amax(dim=1, keepdim=True)
+    excess = torch.maximum(near / noise / coarse, region / (noise / _REGION**2 + _UNSEEN**2) / wide)
+    if pixels:
+        energy = _around(_cells(change.square().mean(dim=1, keepdim=True)), 3)
+        grain = _level(energy).clamp(max=_MOST**2)
+        excess = torch.maximum(excess, energy / grain / fine)
+    return (1 - 1 / excess.clamp(min=1e-6)).clamp(least, 1)
+
+
+def _level(energy: Tensor) -> Tensor:
+    """Tell the noise from what differs least; what does not differ at all is clipped, or was not encoded anew."""
+    some = energy[energy > _NOTHING]
+    return some.quantile(_QUIET) if some.numel() else energy.new_tensor(_NOTHING)
+
+
+def _around(values: Tensor, size: int) -> Tensor:
+    """Average over ``size`` x ``size`` cells."""
+    return F.avg_pool2d(values, size, stride=1, padding=size // 2, count_include_pad=False)
+
+
+def _enlarge(values: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(values, size=(height, width), mode="bilinear")
