@@ -64,6 +64,8 @@ def reduced(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
         for name, pairs in recipe.get(table, {}).items():
             path = data_set(folder / name, pairs.get("rule", "folder"))
             changes[f"{table}.{name}.path"] = json.dumps(str(path))
+    if "wholes" in recipe:
+        changes |= {"wholes": 4, "loop.images": 8}
     if "shards" in recipe:
         write_shards(PairSet(str(folder / "ots"), "ots", ("0100..9999",)).pairs(), folder / "shards")
         changes["shards"] = json.dumps(str(folder / "shards"))
