@@ -161,8 +161,8 @@ def test_a_source_that_stalls_is_said_and_what_came_is_kept(dehazer, film, tmp_p
         done.wait(10)
 
     with listening(half) as address:
+        source = Source(address, options={"analyzeduration": "100000", "probesize": "10000"})
         with pytest.raises(VideoError, match=rf"{address}: nothing came for 2 seconds; the \d+ frames that came"):
-            source = Source(address, options={"analyzeduration": "100000", "probesize": "10000"})
             dehaze_live(dehazer, source, tmp_path / "a.mkv", patience=2)
         done.set()
     assert len(look(tmp_path / "a.mkv")[0]) > 5
