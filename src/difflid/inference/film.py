@@ -51,10 +51,6 @@ class Film:
         self._to_rgb, self._from_rgb = VideoReformatter(), VideoReformatter()  # they keep what they have prepared
         self.size = (first.width, first.height)
 
-    def see(self, frame: VideoFrame) -> None:
-        """Look at a frame that need not be dehazed again."""
-        self._steady.see(self._open(frame), self._time(frame))
-
     def dehaze(self, frame: VideoFrame) -> tuple[VideoFrame, float]:
         """Dehaze a frame; its haze score too."""
         how = self._settings

@@ -241,10 +241,13 @@ class _Player:
         with self._changed:
             while not ready() and not self._ended and not self.stopped:
                 if time.monotonic() > deadline:
-                    self.failure = VideoError(f"nothing came for {self._patience:g} seconds")
+                    self.failure = self._nothing_came()
                     break
                 self._changed.wait(_POLL)
             return bool(ready()) and not self.stopped
+
+    def _nothing_came(self) -> VideoError:
+        return VideoError(f"nothing came for {self._patience:g} seconds")
 
     def _read(self) -> None:
         try:
@@ -252,6 +255,8 @@ class _Player:
                 if not self._reader.streams.video:
                     raise VideoError("it has no video stream")
                 self._demux(self._reader)
+        except av.ExitError:  # the time-out of FFmpeg
+            self.failure = self.failure or self._nothing_came()
         except (av.FFmpegError, OSError, ValueError, VideoError) as error:
             self.failure = self.failure or error
         with self._changed:

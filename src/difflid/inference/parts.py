@@ -62,7 +62,7 @@ class Part:
     @classmethod
     def load(cls, path: Path) -> Part:
         """Read what :meth:`save` wrote."""
-        with np.load(path) as saved:
+        with path.open("rb") as stream, np.load(stream) as saved:
             data = np.split(saved["data"], np.cumsum(saved["sizes"])[:-1])
             packets = [Packet(each.tobytes()) for each in data]
             for packet, stamps, key in zip(packets, saved["stamps"].tolist(), saved["keys"].tolist(), strict=True):

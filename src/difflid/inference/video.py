@@ -34,7 +34,7 @@ __all__ = ["add_copy", "copied", "copy", "decode", "dehaze_video", "explained", 
 
 _KEPT_IN_MP4 = {"movflags": "use_metadata_tags+faststart"}  # all metadata; playable while it is downloaded
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # metadata that a writer makes anew
-_WARM = 5  # time constants of the smoothing after which what was seen before does not count any more
+_WARM = 3  # time constants of the smoothing after which what was seen before hardly counts (5 %)
 
 
 def dehaze_video(
@@ -180,7 +180,7 @@ class _Work:
         self._due = now + 1
         index, self.count = self.count, self.count + 1
         if index < self._before:
-            return self._skip(frame, index, now * self._encoder.time_base >= self._warm_from)
+            return self._skip(frame, index, now * self._encoder.time_base > self._warm_from)
         packets = self._end_part() if index % PART == 0 and index > self._before else []
         clear, score = self._film.dehaze(frame)
         self._part_veil += score
@@ -189,7 +189,7 @@ class _Work:
 
     def _skip(self, frame: VideoFrame, index: int, near: bool) -> list[Packet[Any]]:
         if near:
-            self._film.see(frame)
+            self._film.dehaze(frame)  # so that what follows is averaged with what was there
         if index % PART:
             return []
         part, self._done[index // PART] = self._done[index // PART], Part((), 0.0)  # it is not needed any more
