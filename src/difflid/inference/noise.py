@@ -59,7 +59,7 @@ class Noise:
         return quiet
 
     def steady(self, result: Tensor) -> Tensor:
-        """Average what became of the frame, in [0, 1], as the frame was: a network sees what moves a bit differently."""
+        """Average what became of the frame, in [0, 1], as the frame was: what moves is seen a little differently."""
         if self._share is not None and self._before is not None:
             change = result - moved(self._before, self._shift)
             result = self._average(result, change, self._share).clamp(0, 1)
