@@ -1,6 +1,7 @@
 """Flicker, sound, duration and seconds per frame of dehazing a film made from one hazy photograph.
 
-A crop of the photograph stands still or moves, and has sensor noise and a tone. Flicker is how much a frame differs
+A crop of the photograph stands still or moves, by whole pixels ("pan") or half a pixel more ("between"; of its frames,
+every second is compared), and has sensor noise and a tone. Flicker is how much a frame differs
 from the mean of the frames before and after it at the same place of the scene, divided by sqrt(1.5), so that
 independent noise gives its standard deviation; steady change and the motion itself do not count. Of three signals: the
 mean of what the three frames share ("mean"), the means of its 16 x 16 squares ("squares"), and its pixels, all in
@@ -8,7 +9,7 @@ mean of what the three frames share ("mean"), the means of its 16 x 16 squares (
 of the contrasts (standard deviations over the frame). Films are written without loss, so that codecs play no part.
 
 python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--detail auto]
-                                  [--scenes still pan] [--keep FOLDER]
+                                  [--scenes still pan between] [--keep FOLDER]
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -33,7 +35,7 @@ from difflid.inference.video import dehaze_video
 RATE = 25  # frames per second
 SOUND_RATE = 48_000
 SQUARE = 16  # pixels
-SPEEDS = {"still": 0.0, "pan": 0.0025}  # widths of the frame per frame
+SPEEDS = {"still": 0.0, "pan": 0.0025, "between": 0.0025}  # widths of the frame per frame
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,16 @@ def main() -> None:
         settings = Settings(smoothing=arguments.smoothing, detail=arguments.detail, crf=0)
         for scene in arguments.scenes:
             hazy, clear = folder / f"{scene}.mp4", folder / f"{scene}.dehazed.mp4"
-            step = round(SPEEDS[scene] * even(arguments.height * 16 / 9))
+            step = round(SPEEDS[scene] * even(arguments.height * 16 / 9)) + (0.5 if scene == "between" else 0)
             make_film(arguments, step, hazy)
             start = time.process_time()
             report = dehaze_video(dehazer, hazy, clear, settings)
             describe(scene, report, time.process_time() - start, hazy, clear, step)
 
 
-def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Path, step: int) -> None:
-    before, after = flicker(frames(hazy), step), flicker(frames(clear), step)
+def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Path, step: float) -> None:
+    every = 1 if step == int(step) else 2  # frames, between which the scene moves by whole pixels
+    before, after = (flicker(islice(frames(path), 0, None, every), int(step * every)) for path in (hazy, clear))
     gain = after.contrast / before.contrast
     size, pace = "x".join(map(str, report.size)), report.seconds / report.frames
     print(f"{scene}: {size}, {report.frames} frames, {pace:.2f} s each ({work / report.frames:.2f} s of a processor)")
@@ -89,16 +92,18 @@ def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Pat
     print(f"time-stamps {'equal' if times(hazy) == times(clear) else 'DIFFER'}")
 
 
-def make_film(arguments: argparse.Namespace, step: int, path: Path) -> None:
+def make_film(arguments: argparse.Namespace, step: float, path: Path) -> None:
+    fine = 1 if step == int(step) else 2  # pixels of the scene per pixel
     count = round(arguments.seconds * RATE)
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as film:
         video = film.add_stream("libx264", rate=RATE, options={"crf": "0", "preset": "veryfast"})
         tone = film.add_stream("aac", rate=SOUND_RATE)
         video.width, video.height, video.pix_fmt = even(arguments.height * 16 / 9), arguments.height, "yuv420p"
-        scene = enlarged(arguments.photo, video.width + step * count, video.height)
+        scene = enlarged(arguments.photo, fine * math.ceil(video.width + step * count), fine * video.height)
         for index in range(count):
-            crop = scene[: video.height, index * step : index * step + video.width]
+            left = int(fine * step * index)
+            crop = shrunk(scene[: fine * video.height, left : left + fine * video.width], fine)
             noisy = np.rint(crop + rng.normal(0, arguments.noise, crop.shape)).clip(0, 255).astype(np.uint8)
             film.mux(video.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
         film.mux(video.encode(None))
@@ -107,6 +112,11 @@ def make_film(arguments: argparse.Namespace, step: int, path: Path) -> None:
         frame.sample_rate = SOUND_RATE
         film.mux(tone.encode(frame))
         film.mux(tone.encode(None))
+
+
+def shrunk(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    height, width = picture.shape[0] // factor, picture.shape[1] // factor
+    return picture.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
 
 
 def even(size: float) -> int:

@@ -96,6 +96,18 @@ def test_what_is_clipped_or_not_encoded_anew_tells_no_noise():
     assert (quiet - still(0))[:, :, 110:].std() < SIGMA / 1.8
 
 
+def test_results_stay_in_their_range():
+    """Where the camera moves by half a pixel, what is coarse is averaged and what is fine is not."""
+    noise, generator = Noise(), torch.Generator().manual_seed(0)
+    for index in range(6):
+        frame = moved(PHOTO, (0, -1.5 * index))[:, :, :400, :400]
+        frame = frame + SIGMA * torch.randn(frame.shape, generator=generator)
+        noise.without(frame, LEAST)
+        result = noise.steady((3 * frame - 1).clamp(0, 1))
+        assert result.min() >= 0
+        assert result.max() <= 1
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 300), (33, 20)])
 def test_any_size(size):
     noise = Noise()

@@ -59,9 +59,10 @@ class Noise:
         return quiet
 
     def steady(self, result: Tensor) -> Tensor:
-        """Average what became of the frame as the frame was: a network sees what moves a little differently."""
+        """Average what became of the frame, in [0, 1], as the frame was: what moves is seen a little differently."""
         if self._share is not None and self._before is not None:
-            result = self._average(result, result - moved(self._before, self._shift), self._share)
+            change = result - moved(self._before, self._shift)
+            result = self._average(result, change, self._share).clamp(0, 1)
         self._last_result = result
         return result
 
