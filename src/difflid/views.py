@@ -59,8 +59,13 @@ class View:
 
 def reduce(source: Source, height: int, width: int) -> Tensor:
     """Squeeze a picture to ``(B, 3, height, width)`` in [0, 1], first along the rows, then along the columns."""
-    rows = [_squeeze(source.read(band, _ALL).float().clamp(0, 1), width=width) for band in source.bands()]
-    return _squeeze(torch.cat(rows, dim=2), height=height).clamp(0, 1)
+    narrow = torch.empty(0)
+    for band in source.bands():
+        part = _squeeze(source.read(band, _ALL).float().clamp(0, 1), width=width)
+        if not len(narrow):  # one block: many small ones between large ones that come and go would split the memory
+            narrow = part.new_empty(len(part), 3, source.size[0], width)
+        narrow[:, :, band] = part
+    return _squeeze(narrow, height=height).clamp(0, 1)
 
 
 def _squeeze(image: Tensor, *, height: int | None = None, width: int | None = None) -> Tensor:
