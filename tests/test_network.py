@@ -68,6 +68,41 @@ def test_a_zoomed_guide_shows_the_dark_pixel_that_a_mean_hides(network: DiffLI2D
     assert torch.equal(one, other)
 
 
+def test_without_levels_the_network_sees_what_the_guide_shows(network: DiffLI2D) -> None:
+    coarse = DiffLI2D(replace(TINY_NETWORK, levels=()))
+    assert (coarse.stride, coarse.reach) == (1, 0)
+    condition = condition_of(coarse)
+    whole = coarse.look(torch.rand(1, 3, 21, 13), torch.tensor([[0, 0, 21, 13]]), condition)
+    part = coarse.look(torch.rand(1, 3, 8, 5), torch.tensor([[6, 7, 21, 13]]), condition)
+    torch.testing.assert_close(part.transmission, whole.transmission[..., 6:14, 7:12])
+    assert whole.residual.abs().max() == 0
+    assert sum(map(torch.numel, coarse.parameters())) < sum(map(torch.numel, network.parameters()))
+
+
+def test_local_contrast_reaches_the_guide_branch() -> None:
+    torch.manual_seed(0)
+    branch = DiffLI2D(replace(TINY_NETWORK, guide_contrast=True)).guide
+    guide, latents = torch.rand(1, 3, 16, 16), torch.randn(2, 1, 8, 8, 8)
+    before = branch(guide, *latents)[0]
+    assert branch.contrast is not None
+    torch.nn.init.normal_(branch.contrast.weight)
+    assert not torch.equal(before, branch(guide, *latents)[0])
+
+
+def test_smoke_that_varies_is_removed_where_the_network_has_learnt_nothing() -> None:
+    torch.manual_seed(0)
+    clear = 0.4 + 0.3 * torch.randn(1, 3, 64, 64).clamp(-1.3, 2)
+    light = torch.linspace(0.5, 0.9, 64).expand(1, 3, 64, 64)  # of the smoke, brighter to the right
+    smoky = 0.1 * clear + 0.9 * light
+    network = DiffLI2D(replace(TINY_NETWORK, guide_smoke=True, levels=()))
+    with torch.no_grad():
+        seen = network.condition(smoky, *torch.randn(2, 1, 8, 32, 32)).coarse()
+        restored = restore(smoky, seen)
+    inner = (..., slice(12, -12), slice(12, -12))
+    assert seen.airlight[inner].sub(light[inner]).abs().max() < 0.1
+    assert (restored - clear)[inner].abs().mean() < 0.15 < (smoky - clear)[inner].abs().mean()
+
+
 def test_without_windows_only_the_guide_is_seen(network: DiffLI2D) -> None:
     inputs = torch.rand(2, 3, 16, 16), torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8)
     seen, coarse = network(torch.empty(0, 3, 16, 16), torch.empty(0, 4), *inputs)

@@ -55,11 +55,15 @@ def reduced(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
         for index in range(40):
             picture(folder / "photos" / f"{index}.png", index)
         changes["photos"] = json.dumps(str(folder / "photos"))
+    if "start" in recipe and "unet" in recipe:
+        tiny_prior().save(folder / "prior")
+        changes |= {"start": json.dumps(str(folder / "prior")), "up_path": '""'}
     if "unet" in recipe:
         return changes | {"guide_size": 16} | {f"unet.{key}": json.dumps(value) for key, value in TINY_UNET.items()}
     tiny_prior().save(folder / "prior")
     changes |= {"prior": json.dumps(str(folder / "prior")), "crop": 16, "start": '""', "validation_photos": 1}
-    changes |= {f"network.{key}": value for key, value in NETWORK.items()}
+    coarse = not recipe.get("network", {}).get("widths", True)  # without levels
+    changes |= {f"network.{key}": [] if coarse and isinstance(value, list) else value for key, value in NETWORK.items()}
     for table in ("train_pairs", "validation_pairs"):
         for name, pairs in recipe.get(table, {}).items():
             path = data_set(folder / name, pairs.get("rule", "folder"))

@@ -19,6 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file
 from tiny import TINY_UNET, tiny_prior
 
 from difflid.cli import main
@@ -28,7 +29,7 @@ from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig, read_config
 from difflid.training.loop import has_bfloat16, learning_rate, open_run
-from difflid.training.prior import PriorTrainingConfig, train_prior
+from difflid.training.prior import UP_PATH, PriorObjective, PriorTrainingConfig, load_whole_unet, train_prior
 from difflid.training.restoration import NetworkRecipe, RestorationTrainingConfig, train_restoration
 
 TINY_RECIPE = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
@@ -70,6 +71,34 @@ def test_a_trained_prior_gives_latents(photos: Path, loop: LoopConfig) -> None:
     assert any("denoised_100" in line for line in stats)
     assert any("loss" in line for line in stats)
     assert [path.name for path in (Path(loop.run) / "validation").iterdir()] == ["00000016.jpg"]
+
+
+def test_the_up_path_of_a_prior_learns_alone_and_makes_it_whole_again(photos: Path, loop: LoopConfig) -> None:
+    first = train_prior(prior_config(photos, loop))
+    up_path = first / UP_PATH
+    again = replace(
+        prior_config(photos, replace(loop, run=f"{loop.run}2", learn=("up_blocks", "conv_norm_out", "conv_out"))),
+        start=str(first),
+    )
+    second = train_prior(again)
+    kept, encoder = UNetPrior.load(first).state_dict(), UNetPrior.load(second).state_dict()
+    assert all(torch.equal(kept[key].half(), encoder[key].half()) for key in kept)
+    assert not torch.equal(load_file(up_path)["conv_out.weight"], load_file(second / UP_PATH)["conv_out.weight"])
+    whole = load_whole_unet(first, up_path)
+    goes_on = PriorObjective(replace(again, up_path=str(up_path))).model.state_dict()
+    assert all(torch.equal(value, goes_on[key]) for key, value in whole.state_dict().items())
+
+
+def test_a_start_that_does_not_fit_is_refused(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    config = prior_config(photos, loop)
+    with pytest.raises(ConfigError, match="name its folder in start"):
+        PriorObjective(replace(config, up_path="up.safetensors"))
+    tiny_prior().save(tmp_path / "prior")
+    wider = {**TINY_UNET, "block_out_channels": [8, 16]}
+    with pytest.raises(ConfigError, match="another U-Net"):
+        PriorObjective(replace(config, start=str(tmp_path / "prior"), unet=wider))
+    with pytest.raises(ModelError, match="not the up path"):
+        load_whole_unet(tmp_path / "prior", tmp_path / "prior" / "model.safetensors")
 
 
 def test_a_trained_network_is_a_model(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:

@@ -139,6 +139,33 @@ def test_a_start_without_zoom_gives_one_with_zoom_what_it_knows(
         )
 
 
+def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    start = saved_start(tmp_path / "start")
+    guide_only = replace(
+        TINY_RECIPE, widths=(), encoder_blocks=(), decoder_blocks=(), heads=(), guide_contrast=True, guide_smoke=True
+    )
+    config = replace(config, start=str(tmp_path / "start"), network=guide_only)
+    weights, known = RestorationObjective(config).model.state_dict(), start.network.state_dict()
+    assert torch.equal(weights["guide.stem.weight"], known["guide.stem.weight"])
+    assert weights["coarse_haze.weight"].abs().max() == 0  # counts from the smoke
+    assert not any(key.startswith(("stem", "decoder", "head")) for key in weights)
+    trained = Dehazer.from_pretrained(train_restoration(config))
+    assert trained(torch.rand(3, 20, 30)).shape == (3, 20, 30)
+    wider = replace(config, network=replace(guide_only, guide_width=8))
+    with pytest.raises(ModelError, match="guide_width"):
+        RestorationObjective(wider)
+
+
+def test_only_the_named_weights_learn(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    start = saved_start(tmp_path / "start")
+    config = replace(config, start=str(tmp_path / "start"), loop=replace(config.loop, learn=("guide.stem", "head")))
+    learnt = Dehazer.from_pretrained(train_restoration(config)).network.state_dict()
+    changed = {key for key, value in start.network.state_dict().items() if not torch.equal(value, learnt[key])}
+    assert changed == {"guide.stem.weight", "guide.stem.bias", "head.weight", "head.bias"}
+    with pytest.raises(ConfigError, match=r"no weight is named stam.*known beginnings: coarse_haze"):
+        train_restoration(replace(config, loop=replace(config.loop, run=f"{config.loop.run}2", learn=("stam",))))
+
+
 def test_whole_pictures_come_first_and_leave_the_network_of_the_tiles_alone(
     config: RestorationTrainingConfig, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from difflid.tiling import pad_to_multiple, tiles
 __all__ = ["Glance", "Source", "View", "exact_views", "fast_views", "halo", "reduce"]
 
 FAST_PIXELS = 2**20  # of the reduced copy
+COARSE_PIXELS = 2**14  # of that for a network that sees only the guide, and so nothing finer
 BAND_PIXELS = 2**20  # done at a time where no network is involved
 GUIDE_RADIUS, GUIDE_EPS = 2, 1e-3  # pixels of the reduced copy; variance below which an edge is none
 _ALL = slice(None)
@@ -93,7 +94,7 @@ def halo(network: DiffLI2D) -> int:
 
 def fast_views(network: DiffLI2D, source: Source, condition: Condition, side: int) -> Iterator[View]:
     """Look at a reduced copy, in tiles of ``side`` pixels, and bring what was seen to the size of the picture."""
-    small = reduce(source, *reduced_size(*source.size))
+    small = reduce(source, *reduced_size(*source.size, FAST_PIXELS if network.config.levels else COARSE_PIXELS))
     glance = Glance.of(small, _assemble(exact_views(network, Source.of(small), condition, side), small))
     for rows in source.bands():
         image = source.read(rows, _ALL)
@@ -121,9 +122,9 @@ class Glance:
         return Scattering(transmission.add(edges).clamp_(SMALLEST_TRANSMISSION, 1), airlight, residual)
 
 
-def reduced_size(height: int, width: int) -> tuple[int, int]:
+def reduced_size(height: int, width: int, pixels: int = FAST_PIXELS) -> tuple[int, int]:
     """Height and width of the copy that the fast path looks at."""
-    factor = min(1.0, (FAST_PIXELS / (height * width)) ** 0.5)
+    factor = min(1.0, (pixels / (height * width)) ** 0.5)
     return max(1, round(factor * height)), max(1, round(factor * width))
 
 

@@ -6,12 +6,22 @@ computed with its surroundings equals the same place of the whole picture.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ContentIntegration", "HazeEnhancement", "LocalBlock", "Modulation", "sample_at"]
+__all__ = [
+    "ContentIntegration",
+    "HazeEnhancement",
+    "LocalBlock",
+    "Modulation",
+    "local_blocks",
+    "sample_at",
+    "start_at",
+    "upsample",
+]
 
 
 def sample_at(maps: Tensor, window: Tensor, size: tuple[int, int], stride: int) -> Tensor:
@@ -112,3 +122,20 @@ class HazeEnhancement(nn.Module):
         maps = sample_at(modulation.scale_shift, window, (height, width), stride)
         scale, shift = maps.chunk(2, dim=1)
         return (x * (1 + scale) + shift) * modulation.gate
+
+
+def start_at(layer: nn.Module, value: float) -> None:
+    """Let a layer give ``value``, whatever it is fed, until it has learnt better."""
+    layer = cast(nn.Conv2d, layer)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(cast(Tensor, layer.bias), value)
+
+
+def local_blocks(width: int, count: int) -> nn.Sequential:
+    """Chain ``count`` local blocks: ``(B, width, h, w)`` -> the same."""
+    return nn.Sequential(*(LocalBlock(width) for _ in range(count)))
+
+
+def upsample(from_width: int, to_width: int) -> nn.Sequential:
+    """Double the resolution, smoothly, so that no grid shows: ``(B, from, h, w)`` -> ``(B, to, 2h, 2w)``."""
+    return nn.Sequential(nn.Conv2d(from_width, to_width, 1), nn.Upsample(scale_factor=2, mode="bilinear"))

@@ -15,33 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from difflid.network.blocks import ContentIntegration, HazeEnhancement, LocalBlock, Modulation, sample_at
+from difflid.network.blocks import (
+    ContentIntegration,
+    HazeEnhancement,
+    Modulation,
+    local_blocks,
+    sample_at,
+    start_at,
+    upsample,
+)
+from difflid.network.config import DiffLI2DConfig, LevelConfig
+from difflid.network.guide import GuideBranch, Smoke, Veil
 from difflid.network.head import Scattering, read_head
 
 __all__ = ["Condition", "DiffLI2D", "DiffLI2DConfig", "LevelConfig"]
-
-
-@dataclass(frozen=True)
-class LevelConfig:
-    """One resolution of the U-shape."""
-
-    width: int  # channels
-    encoder_blocks: int  # local blocks on the way down; unused on the last level
-    decoder_blocks: int  # local blocks on the way up; the middle on the last level
-    heads: int = 0  # heads of the Content Integration Module; 0: none on this level
-
-
-@dataclass(frozen=True)
-class DiffLI2DConfig:
-    """What is needed to build the network."""
-
-    latent_channels: int  # channels of the prior's latents
-    latent_reduction: int  # guide pixels per latent cell, a power of two
-    levels: tuple[LevelConfig, ...]  # from half resolution downwards
-    guide_width: int = 32  # channels of the guide branch at its finest level; doubled on each level, up to 4x
-    guide_blocks: int = 1  # local blocks per level of the guide branch, each way
-    guide_middle: int = 4  # local blocks where the guide branch meets the latents
-    guide_zoom: int = 1  # guide pixels are seen by mean, least and greatest of so many squared; 1: by themselves
 
 
 @dataclass(frozen=True)
@@ -51,12 +38,22 @@ class Condition:
     modulations: tuple[Modulation, ...]  # of HAE, per level
     keys_values: tuple[Tensor | None, ...]  # of CIM, per level
     haze: Tensor  # (B, 1, S, S) coarse haze: the logit of 1 - transmission
-    airlight: Tensor  # (B, 3) airlight, before the sigmoid
+    airlight: Tensor  # (B, 3, 1, 1) or (B, 3, S, S) airlight, before the sigmoid
+    residual: Tensor  # (B, 3, 1, 1) or (B, 3, S, S) before its bound
 
     def coarse(self) -> Scattering:
         """Return the haze of the whole picture at the guide's size, without detail."""
-        features = torch.cat((self.haze, _everywhere(self.airlight, *self.haze.shape[2:])), dim=1)
-        return read_head(features, torch.zeros_like(features[:, :3]))
+        haze, airlight, residual = self._coarse()
+        size = haze.shape[2:]
+        return read_head(torch.cat((haze, airlight.expand(-1, -1, *size)), dim=1), residual.expand(-1, -1, *size))
+
+    def coarse_at(self, window: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return what `read_head` takes, without detail, for a window of ``size`` pixels."""
+        haze, airlight, residual = (sample_at(maps, window, size, 1) for maps in self._coarse())
+        return torch.cat((haze, airlight), dim=1), residual
+
+    def _coarse(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.haze.float(), self.airlight.float(), self.residual.float()
 
     def repeat(self, count: int) -> "Condition":
         """Repeat each picture of the batch ``count`` times, for several windows of one picture."""
@@ -66,46 +63,8 @@ class Condition:
                 for each in self.modulations
             ),
             tuple(None if each is None else each.repeat_interleave(count, 0) for each in self.keys_values),
-            self.haze.repeat_interleave(count, 0),
-            self.airlight.repeat_interleave(count, 0),
+            *(maps.repeat_interleave(count, 0) for maps in (self.haze, self.airlight, self.residual)),
         )
-
-
-class GuideBranch(nn.Module):
-    """Bring the latents from their grid to the guide's, along what the guide shows: a small U-shape.
-
-    ``(B, 3, z S, z S)`` copy of the picture, z the ``guide_zoom``, and latents ``(B, C, S/r, S/r)`` -> features
-    ``(B, guide_width, S, S)`` and the airlight. Only that no pixel is dark betrays an even veil, and the mean over a
-    guide pixel hides the dark ones: hence the least and the greatest.
-    """
-
-    def __init__(self, config: DiffLI2DConfig) -> None:
-        super().__init__()
-        depth = config.latent_reduction.bit_length()  # levels from the guide's size down to the latents'
-        widths = [min(2**level, 4) * config.guide_width for level in range(depth)]
-        self.zoom = config.guide_zoom
-        self.stem = nn.Conv2d(3 if self.zoom == 1 else 9, widths[0], 3, padding=1)
-        self.encoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
-        self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
-        self.middle = _blocks(widths[-1], config.guide_middle)
-        self.airlight = nn.Linear(widths[-1], 3)
-        self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
-        self.decoder = nn.ModuleList(_blocks(width, config.guide_blocks) for width in widths[:-1])
-
-    def forward(self, copy: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features and the airlight, before its sigmoid."""
-        x = self.stem(copy if self.zoom == 1 else _summary(copy, self.zoom))
-        skips = []
-        for blocks, down in zip(self.encoder, self.down, strict=True):
-            x = blocks(x)
-            skips.append(x)
-            x = down(x)
-        x = self.middle(x + self.latents(torch.cat((content, haze), dim=1)))  # (B, 4 W, S/r, S/r)
-        airlight = self.airlight(x.mean(dim=(2, 3)))
-        for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
-            x = blocks(up(x) + skip)
-        return x, airlight  # (B, W, S, S), (B, 3)
 
 
 class Level(nn.Module):
@@ -115,7 +74,7 @@ class Level(nn.Module):
         super().__init__()
         self.hae = HazeEnhancement(level.width, config.guide_width)
         self.cim = ContentIntegration(level.width, config.latent_channels, level.heads) if level.heads else None
-        self.blocks = _blocks(level.width, blocks)
+        self.blocks = local_blocks(level.width, blocks)
 
     def forward(
         self, x: Tensor, modulation: Modulation, keys_values: Tensor | None, window: Tensor, stride: int
@@ -134,18 +93,27 @@ class DiffLI2D(nn.Module):
         super().__init__()
         self.config = config
         levels = config.levels
-        widths = [level.width for level in levels]
         self.guide = GuideBranch(config)
         self.coarse_haze = nn.Conv2d(config.guide_width, 1, 1)
+        start_at(self.coarse_haze, 0.0 if config.guide_smoke else -0.5)  # transmission 0.6
+        self.smoke = Smoke() if config.guide_smoke else None
+        self.coarse_residual = nn.Conv2d(config.guide_width, 3, 1) if config.guide_smoke else None
+        if self.coarse_residual is not None:
+            start_at(self.coarse_residual, 0.0)
+        if self.guide.airlight is not None:
+            start_at(self.guide.airlight, 1.4)  # airlight 0.8
+        if levels:
+            self._build_local(levels)
+
+    def _build_local(self, levels: tuple[LevelConfig, ...]) -> None:
+        config, widths = self.config, [level.width for level in levels]
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, widths[0], 3, padding=1))
-        self.encoder = nn.ModuleList(_blocks(level.width, level.encoder_blocks) for level in levels[:-1])
+        self.encoder = nn.ModuleList(local_blocks(level.width, level.encoder_blocks) for level in levels[:-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(_upsample(b, a) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(Level(level, level.decoder_blocks, config) for level in levels)
         self.head = nn.Conv2d(widths[0], 4 + 4 * 3, 3, padding=1)  # haze and airlight; residual of 2 x 2 pixels
-        _start_at(self.head, 0.0)
-        _start_at(self.coarse_haze, -0.5)  # transmission 0.6
-        _start_at(self.guide.airlight, 1.4)  # airlight 0.8
+        start_at(self.head, 0.0)
 
     @property
     def stride(self) -> int:
@@ -154,11 +122,13 @@ class DiffLI2D(nn.Module):
 
     @property
     def _levels(self) -> list[Level]:
-        return cast(list[Level], list(self.decoder))
+        return cast(list[Level], list(self.decoder)) if self.config.levels else []
 
     @property
     def reach(self) -> int:
         """How far away, in pixels, the picture can influence a result: the halo that makes tiles exact."""
+        if not self.config.levels:
+            return 0
         reach = 2 + 2 + 2  # at half resolution: 3x3 convolutions of stem and head, interpolation
         for index, level in enumerate(self.config.levels):
             encoder = level.encoder_blocks if index < len(self.config.levels) - 1 else 0
@@ -178,9 +148,15 @@ class DiffLI2D(nn.Module):
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
-            haze=self.coarse_haze(features),
-            airlight=airlight,
+            **self._veil(features, airlight, F.avg_pool2d(copy, self.config.guide_zoom))._asdict(),
         )
+
+    def _veil(self, features: Tensor, airlight: Tensor | None, guide: Tensor) -> Veil:
+        haze = self.coarse_haze(features)
+        if self.smoke is None or self.coarse_residual is None:
+            return Veil(haze, cast(Tensor, airlight)[:, :, None, None], features.new_zeros(len(features), 3, 1, 1))
+        start = self.smoke(guide.float())
+        return Veil(start.haze + haze, start.airlight, start.residual + self.coarse_residual(features))
 
     def look(self, image: Tensor, window: Tensor, condition: Condition) -> Scattering:
         """See the haze in a window of a picture.
@@ -190,6 +166,10 @@ class DiffLI2D(nn.Module):
             window: ``(B, 4)``: its top and left, and the picture's height and width, in pixels.
             condition: of the whole picture.
         """
+        height, width = image.shape[2:]
+        veil, coarse_residual = condition.coarse_at(window, (height, width))
+        if not self.config.levels:
+            return read_head(veil, coarse_residual)
         x = self.stem(image)  # (B, W0, h/2, w/2)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
@@ -201,12 +181,9 @@ class DiffLI2D(nn.Module):
                 x = self.up[index](x) + skips[index]
             modulation, keys_values = condition.modulations[index], condition.keys_values[index]
             x = self.decoder[index](x, modulation, keys_values, window, 2 ** (index + 1))
-        height, width = image.shape[2:]
         smooth, residual = self.head(x).float().split((4, 12), dim=1)
-        coarse = sample_at(condition.haze.float(), window, (height, width), 1)  # (B, 1, h, w)
-        known = torch.cat((coarse, _everywhere(condition.airlight.float(), height, width)), dim=1)
         detail = F.interpolate(smooth, scale_factor=2, mode="bilinear")  # haze has no finer edges
-        return read_head(known + detail, F.pixel_shuffle(residual, 2))
+        return read_head(veil + detail, coarse_residual + F.pixel_shuffle(residual, 2))
 
     def forward(
         self, image: Tensor, window: Tensor, copy: Tensor, content: Tensor, haze: Tensor
@@ -223,29 +200,3 @@ class DiffLI2D(nn.Module):
         condition = self.condition(copy, content, haze)
         seen = self.look(image, window, condition.repeat(len(image) // len(copy))) if len(image) else None
         return seen, condition.coarse()
-
-
-def _summary(copy: Tensor, zoom: int) -> Tensor:
-    """Mean, least and greatest of squares of ``zoom`` pixels: ``(B, 3, z S, z S)`` -> ``(B, 9, S, S)``."""
-    return torch.cat((F.avg_pool2d(copy, zoom), -F.max_pool2d(-copy, zoom), F.max_pool2d(copy, zoom)), dim=1)
-
-
-def _everywhere(values: Tensor, height: int, width: int) -> Tensor:
-    """``(B, C)`` -> ``(B, C, height, width)``."""
-    return values[:, :, None, None].expand(-1, -1, height, width)
-
-
-def _start_at(layer: nn.Module, value: float) -> None:
-    """Let a layer give ``value``, whatever it is fed, until it has learnt better."""
-    layer = cast(nn.Conv2d, layer)
-    nn.init.zeros_(layer.weight)
-    nn.init.constant_(cast(Tensor, layer.bias), value)
-
-
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(LocalBlock(width) for _ in range(count)))
-
-
-def _upsample(from_width: int, to_width: int) -> nn.Sequential:
-    """Double the resolution, smoothly, so that no grid shows: ``(B, from, h, w)`` -> ``(B, to, 2h, 2w)``."""
-    return nn.Sequential(nn.Conv2d(from_width, to_width, 1), nn.Upsample(scale_factor=2, mode="bilinear"))

@@ -19,7 +19,7 @@ Config = TypeVar("Config")
 # What a run that has begun may be told anew: how long, how fast, where, and how it is watched. Not which image has
 # which number, what the model is, and what it is trained for.
 CHANGEABLE = ("loop.*", "validation_*", "train_pairs.*.in_memory", "latent_cache")
-KEPT = ("loop.batch", "loop.seed")
+KEPT = ("loop.batch", "loop.learn", "loop.seed")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class LoopConfig:
     weight_decay: float = 1e-2  # of AdamW
     clip: float = 1.0  # largest norm of the gradient
     ema: float = 0.03  # half-life of the weight average, as a share of the images seen so far
+    learn: tuple[str, ...] = ()  # how the names of the weights begin that learn, the others rest; (): all learn
     seed: int = 0  # of weights, data order and noise
     device: str = "cpu"  # where torch computes: "cpu", "cuda", ...; of several, each process takes its own
     bfloat16: bool = True  # mixed precision, where the device computes it itself; elsewhere float32 all the same

@@ -7,7 +7,7 @@ dealt out to the processes, and the same command resumes where a run was cut off
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -117,6 +117,7 @@ def train(
         log.info("float32 throughout: this %s has no bfloat16 of its own", accelerator.device.type)
         config = replace(config, bfloat16=False)
     model = objective.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _let_learn(model, config.learn)
     state = TrainingState(model, _optimizer(model, config))
     if state.resume(run):
         log.info("resumed %s at %d images", run, state.images)
@@ -170,6 +171,17 @@ def _validate(objective: Objective, state: TrainingState, run: Path, journal: Jo
     journal.show(sheet, state.images)
     with written(run / "result"):
         objective.export(state.average, run / "result")
+
+
+def _let_learn(model: nn.Module, beginnings: Sequence[str]) -> None:
+    """Let all weights rest but those whose names begin so; none given: all learn."""
+    names = [name for name, _ in model.named_parameters()]
+    idle = [start for start in beginnings if not any(name.startswith(start) for name in names)]
+    if idle:
+        known = sorted({name.partition(".")[0] for name in names})
+        raise ConfigError(f"loop.learn: no weight is named {idle[0]}...; known beginnings: {', '.join(known)}")
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(not beginnings or name.startswith(tuple(beginnings)))
 
 
 def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """Training a prior: a DDPM that predicts the noise in diffused clear photographs (Ho et al. 2020, algorithm 1)."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -8,10 +9,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from difflid.data.photos import load_squares, photo_files, split_photos
+from difflid.errors import ConfigError, ModelError
+from difflid.files import whole
 from difflid.metrics import psnr
 from difflid.prior import UNetPrior, UNetPriorConfig, add_noise, alpha_bars, build_unet, fixed_noise
 from difflid.prior.latents import TIMESTEPS
@@ -19,8 +24,9 @@ from difflid.training.config import LoopConfig
 from difflid.training.journal import Sheet
 from difflid.training.loop import open_run, train
 
-__all__ = ["PriorObjective", "PriorTrainingConfig", "train_prior"]
+__all__ = ["UP_PATH", "PriorObjective", "PriorTrainingConfig", "load_whole_unet", "train_prior"]
 
+UP_PATH = "up_path.safetensors"  # beside a prior that we trained: the other half, to train on, denoise and sample
 SHOWN = 6  # photographs on a sheet
 VALIDATION_TIMESTEPS = (50, 100, 300, 500)
 
@@ -34,6 +40,8 @@ class PriorTrainingConfig:
     loop: LoopConfig
     unet: dict[str, Any] = field(default_factory=dict)  # arguments of diffusers.UNet2DModel
     crop: float = 0.66  # smallest side of a training crop, as a share of the photograph's
+    start: str | None = None  # prior folder to start from; None: random weights
+    up_path: str | None = None  # the other half of `start`, as a training left it; None: random weights
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class PriorObjective:
 
     def __init__(self, config: PriorTrainingConfig) -> None:
         self.config = config
-        self.model: nn.Module = cast(nn.Module, build_unet(config.unet))
+        self.model = _first_unet(config)
         self._alpha_bars = alpha_bars().float()
         self._largest = round(config.guide_size / config.crop)
         train_files, validation_files = split_photos(photo_files(Path(config.photos)))
@@ -120,9 +128,53 @@ class PriorObjective:
         return values
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        """Write the encoder half as a prior folder."""
+        """Write the encoder half as a prior folder, and the up path beside it."""
         config = UNetPriorConfig(self.config.guide_size, self.config.unet)
-        UNetPrior.from_unet(model, config).save(folder)  # type: ignore[arg-type]
+        prior = UNetPrior.from_unet(model, config)  # type: ignore[arg-type]
+        prior.save(folder)
+        encoder = prior.unet.state_dict().keys()
+        others = {key: value for key, value in model.state_dict().items() if key not in encoder}
+        with whole(folder / UP_PATH) as part:
+            save_file({key: value.cpu().half().contiguous() for key, value in others.items()}, part)
+
+
+def load_whole_unet(prior: Path, up_path: Path) -> nn.Module:
+    """Put the two halves of a U-Net together again, as float32; ``up_path`` is a file that a training left.
+
+    Raises:
+        ModelError: the folder is no prior, or the file is missing, damaged, or of another prior.
+    """
+    half = UNetPrior.load(prior)
+    unet = cast(nn.Module, build_unet(half.config.unet))
+    try:
+        others = {key: value.float() for key, value in load_file(up_path).items()}
+        unet.load_state_dict(half.unet.state_dict() | others)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{up_path} is not the up path of the prior {prior}: {error}") from error
+    return unet
+
+
+def _first_unet(config: PriorTrainingConfig) -> nn.Module:
+    """Make the U-Net that the training begins with."""
+    if not config.start:
+        if config.up_path:
+            raise ConfigError("up_path is the other half of a prior that is there: name its folder in start")
+        return cast(nn.Module, build_unet(config.unet))
+    half = UNetPrior.load(Path(config.start))
+    if _settings(config.unet) != _settings(half.config.unet):
+        raise ConfigError(f"the prior {config.start} has another U-Net than the recipe")
+    if config.up_path:
+        unet = load_whole_unet(Path(config.start), Path(config.up_path))
+    else:
+        unet = cast(nn.Module, build_unet(config.unet))
+        unet.load_state_dict(half.unet.state_dict(), strict=False)
+    return unet
+
+
+def _settings(arguments: Mapping[str, Any]) -> str:
+    """Write down all settings of a U-Net, those that are not among its arguments too."""
+    unet: Any = build_unet(arguments)
+    return json.dumps({key: value for key, value in unet.config.items() if not key.startswith("_")}, sort_keys=True)
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

@@ -31,6 +31,8 @@ __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restorati
 
 SHOWN = 3  # pictures of each kind on a sheet
 STEM = "guide.stem.weight"
+COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
+LACKING = {"guide_zoom": 1, "guide_contrast": False, "guide_smoke": False, "levels": ()}  # parts a network can lack
 LARGEST_PSNR = 60.0  # dB; what an untouched picture counts in a mean
 
 
@@ -46,6 +48,8 @@ class NetworkRecipe:
     guide_blocks: int = 1
     guide_middle: int = 4
     guide_zoom: int = 1
+    guide_contrast: bool = False
+    guide_smoke: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class RestorationObjective:
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
-            self.model.load_state_dict(_start(config.start, self._settings, self.prior))
+            _start(self.model, config.start, self._settings, self.prior)
         self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
@@ -241,14 +245,12 @@ class RestorationObjective:
 
 def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
     levels = zip(recipe.widths, recipe.encoder_blocks, recipe.decoder_blocks, recipe.heads, strict=True)
+    guide = {name: value for name, value in vars(recipe).items() if name.startswith("guide_")}
     return DiffLI2DConfig(
         latent_channels=prior.spec.channels,
         latent_reduction=prior.spec.reduction,
         levels=tuple(LevelConfig(*level) for level in levels),
-        guide_width=recipe.guide_width,
-        guide_blocks=recipe.guide_blocks,
-        guide_middle=recipe.guide_middle,
-        guide_zoom=recipe.guide_zoom,
+        **guide,
     )
 
 
@@ -260,22 +262,27 @@ def _encoder(config: RestorationTrainingConfig, prior: UNetPrior) -> Callable[[T
     return lambda guides: prior.encode(guides, timesteps)
 
 
-def _start(name: str, settings: DehazerConfig, prior: UNetPrior) -> Mapping[str, Tensor]:
-    """Read the network's weights of a model that has the recipe's prior and configuration.
+def _start(model: nn.Module, name: str, settings: DehazerConfig, prior: UNetPrior) -> None:
+    """Give ``model`` the weights of another one that has the recipe's prior and configuration.
 
-    Only the zoom of its guide may be 1 where the recipe's is more: what is seen beyond starts without weight.
+    Parts that the other one lacks start as in a new network; of its own, only the levels may be lacking in the recipe.
     """
-    model = Dehazer.from_pretrained(name)
-    weights, config = model.network.state_dict(), model.config
-    if config.network.guide_zoom == 1 < settings.network.guide_zoom:
-        config = replace(config, network=replace(config.network, guide_zoom=settings.network.guide_zoom))
-        weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
+    other = Dehazer.from_pretrained(name)
+    weights, before, network = other.network.state_dict(), other.config.network, settings.network
+    new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
+    free = new if network.levels else [*new, "levels"]
+    before = replace(before, **{key: getattr(network, key) for key in free})
+    config = replace(other.config, network=before)
     if config != settings:
         ours, theirs = _differences(asdict(settings), asdict(config))
         raise ModelError(f"cannot start from {name}: it has {theirs}, the recipe {ours}; make the recipe equal")
-    if not _same_prior(cast(UNetPrior, model.prior), prior):
+    if not _same_prior(cast(UNetPrior, other.prior), prior):
         raise ModelError(f"cannot start from {name}: its prior is another one; let the recipe name that prior's folder")
-    return weights
+    if "guide_zoom" in new and network.guide_zoom > 1:
+        weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
+    fresh = model.state_dict()
+    kept = fresh.keys() - (COARSE if "guide_smoke" in new and network.guide_smoke else set())
+    model.load_state_dict(fresh | {key: value for key, value in weights.items() if key in kept})
 
 
 def _same_prior(one: UNetPrior, other: UNetPrior) -> bool:

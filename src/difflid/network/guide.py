@@ -1,0 +1,138 @@
+"""What is seen of a picture as a whole: by the guide branch, and by plain statistics where there is dense smoke."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from difflid.haze import luma
+from difflid.network.blocks import local_blocks, start_at, upsample
+from difflid.network.config import DiffLI2DConfig
+from difflid.network.head import LARGEST_RESIDUAL
+
+__all__ = ["GuideBranch", "Smoke", "Veil"]
+
+RADII = 2, 6  # guide pixels around which local contrast is told
+NOISE = 0.02  # standard deviation that tells nothing
+
+
+class Veil(NamedTuple):
+    """What `head.read_head` takes, in its parts, for the guide."""
+
+    haze: Tensor  # (B, 1, S, S) the logit of 1 - transmission
+    airlight: Tensor  # (B, 3, S, S) before the sigmoid
+    residual: Tensor  # (B, 3, S, S) before its bound
+
+
+class GuideBranch(nn.Module):
+    """Bring the latents from their grid to the guide's, along what the guide shows: a small U-shape.
+
+    ``(B, 3, z S, z S)`` copy of the picture, z the ``guide_zoom``, and latents ``(B, C, S/r, S/r)`` -> features
+    ``(B, guide_width, S, S)`` and the airlight. Only that no pixel is dark betrays an even veil, and the mean over a
+    guide pixel hides the dark ones: hence the least and the greatest.
+    """
+
+    def __init__(self, config: DiffLI2DConfig) -> None:
+        super().__init__()
+        depth = config.latent_reduction.bit_length()  # levels from the guide's size down to the latents'
+        widths = [min(2**level, 4) * config.guide_width for level in range(depth)]
+        self.zoom = config.guide_zoom
+        self.stem = nn.Conv2d(3 if self.zoom == 1 else 9, widths[0], 3, padding=1)
+        self.contrast = nn.Conv2d(8, widths[0], 3, padding=1) if config.guide_contrast else None
+        self.encoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
+        if self.contrast is not None:
+            start_at(self.contrast, 0.0)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
+        self.middle = local_blocks(widths[-1], config.guide_middle)
+        self.airlight = None if config.guide_smoke else nn.Linear(widths[-1], 3)
+        self.up = nn.ModuleList(upsample(b, a) for a, b in pairwise(widths))
+        self.decoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
+
+    def forward(self, copy: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the features and the airlight, before its sigmoid."""
+        x = self.stem(copy if self.zoom == 1 else _summary(copy, self.zoom))
+        if self.contrast is not None:
+            x = x + self.contrast(local_contrast(F.avg_pool2d(copy, self.zoom)))
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle(x + self.latents(torch.cat((content, haze), dim=1)))  # (B, 4 W, S/r, S/r)
+        airlight = None if self.airlight is None else self.airlight(x.mean(dim=(2, 3)))
+        for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
+            x = blocks(up(x) + skip)
+        return x, airlight  # (B, W, S, S), (B, 3)
+
+
+def local_contrast(guide: Tensor) -> Tensor:
+    """Contrast around every pixel, in logarithms, and colours freed from it: ``(B, 3, S, S)`` -> ``(B, 8, S, S)``."""
+    parts = []
+    for radius in RADII:
+        change, contrast = _local(guide, radius)
+        parts += [contrast.log() / 3 + 1, change / (contrast + 0.01)]
+    return torch.cat(parts, dim=1)
+
+
+class Smoke(nn.Module):
+    """What a picture shows if it is smoke, lit unevenly, that has left but a rest of the usual contrast.
+
+    The airlight is the mean colour around, the transmission what is left of the usual contrast, and the residual brings
+    the mean to the colour that a linear function of plain statistics supposes. It is what the network starts from.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contrast = nn.Parameter(torch.tensor(0.3))  # local standard deviation of luma of a clear picture
+        self.colour = nn.Conv2d(13, 3, 1)
+        start_at(self.colour, 0.4)
+
+    def forward(self, guide: Tensor) -> Veil:
+        """``(B, 3, S, S)`` -> the same size."""
+        change, contrast = _local(guide, RADII[-1])
+        airlight = guide - change
+        transmission = ((contrast + NOISE) / self.contrast.clamp(min=0.05)).clamp(0.03, 0.9)
+        wanted = self.colour(_statistics(guide, airlight, contrast))
+        residual = ((wanted - airlight) / (1 - transmission) / LARGEST_RESIDUAL).clamp(-0.96, 0.96)
+        return Veil(-torch.logit(transmission), torch.logit(airlight.clamp(1e-4, 1 - 1e-4)), torch.atanh(residual))
+
+
+def _statistics(guide: Tensor, around: Tensor, contrast: Tensor) -> Tensor:
+    """Give brightness and colour of the surroundings and of the picture, contrast of both, and height: 13 channels."""
+    mean = guide.mean(dim=(2, 3), keepdim=True)
+    spread = (luma(guide - mean).square().mean(dim=(2, 3), keepdim=True) + 1e-6).sqrt()
+    stands_out, logarithm = around - mean, (contrast + 0.005).log() / 3 + 1
+    height = torch.linspace(-1, 1, guide.shape[2], device=guide.device)[None, None, :, None]
+    parts = [
+        luma(stands_out) / (spread + NOISE),
+        (stands_out - luma(stands_out)) / (spread + NOISE),
+        height,
+        height.square(),
+        luma(mean) - 0.6,
+        3 * (mean - luma(mean)),
+        5 * spread,
+        logarithm,
+        logarithm.mean(dim=(2, 3), keepdim=True),
+    ]
+    return torch.cat([part.expand(len(guide), -1, *guide.shape[2:]) for part in parts], dim=1)
+
+
+def _local(guide: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Difference to the mean around every pixel, ``(B, 3, S, S)``, and its standard deviation, ``(B, 1, S, S)``."""
+    change = guide - _smooth(guide, radius)
+    return change, (_smooth(luma(change).square(), radius) + 1e-6).sqrt()
+
+
+def _smooth(values: Tensor, radius: int) -> Tensor:
+    for _ in range(2):
+        padded = F.pad(values, (radius,) * 4, mode="replicate")
+        values = F.avg_pool2d(padded, 2 * radius + 1, stride=1)
+    return values
+
+
+def _summary(copy: Tensor, zoom: int) -> Tensor:
+    """Mean, least and greatest of squares of ``zoom`` pixels: ``(B, 3, z S, z S)`` -> ``(B, 9, S, S)``."""
+    return torch.cat((F.avg_pool2d(copy, zoom), -F.max_pool2d(-copy, zoom), F.max_pool2d(copy, zoom)), dim=1)
