@@ -68,6 +68,7 @@ class RestorationTrainingConfig:
     latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
     wholes: int = 0  # so many images come first without crops, three times as fast; a multiple of loop.batch
     start: str | None = None  # model folder or name whose weights to start from; None: at random
+    levels_from: str | None = None  # another one whose levels to start from, where `start` has none
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
     haze_timestep: int = 500  # t2
@@ -124,7 +125,8 @@ class RestorationObjective:
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
-            _start(self.model, config.start, self._settings, self.prior)
+            for name in filter(None, (config.levels_from, config.start)):
+                _start(self.model, name, self._settings, self.prior)
         self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
