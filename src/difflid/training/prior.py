@@ -99,6 +99,7 @@ class PriorObjective:
         x, noise, steps = (tensor.to(device, non_blocking=True) for tensor in batch)
         alpha_bar = self._alpha_bars.to(device)[steps].view(-1, 1, 1, 1)
         noisy = add_noise(x, noise, alpha_bar).contiguous(memory_format=torch.channels_last)
+        noisy.requires_grad_()  # else torch 2.13 crashes on a CPU in a group norm that learns after parts that rest
         return F.mse_loss(model(noisy, steps).sample.float(), noise)
 
     def notes(self) -> dict[str, float]:
