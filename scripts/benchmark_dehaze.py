@@ -1,7 +1,7 @@
 """Seconds and peak memory of dehazing one picture, exactly and fast, by size; what the fast path costs in quality.
 
-python scripts/benchmark_dehaze.py [--threads 2] [--megapixels 1 12 24] [--paths exact fast]
-python scripts/benchmark_dehaze.py --pairs FOLDER [--reduce 4]
+python scripts/benchmark_dehaze.py [--model NAME] [--threads 2] [--megapixels 1 12 24] [--paths exact fast]
+python scripts/benchmark_dehaze.py [--model NAME] --pairs FOLDER [--reduce 4]
 
 The first form enlarges a photograph of examples/ to each size; decoding and encoding are not counted, and the peak is
 that of the whole process. The second compares both paths with the clear pictures of FOLDER (hazy/ and clear/); the fast
@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from difflid.zoo import EMBEDDED
+
 if TYPE_CHECKING:
     from difflid.image import Picture
 
@@ -28,6 +30,7 @@ PHOTO = Path(__file__).parents[1] / "examples" / "harbour-coast.jpg"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12, 24])
     parser.add_argument("--paths", nargs="+", choices=["exact", "fast"], default=["exact", "fast"])
@@ -36,18 +39,19 @@ def main() -> None:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.pairs:
-        compare(arguments.pairs, arguments.reduce)
+        compare(arguments.model, arguments.pairs, arguments.reduce)
     elif arguments.child:
-        measure(arguments.megapixels[0], arguments.paths[0], arguments.threads)
+        measure(arguments.model, arguments.megapixels[0], arguments.paths[0], arguments.threads)
     else:
         print(COLUMNS.format("megapixels", "path", "prior s", "condition s", "in all s", "s/MP", "peak GB"))
         for megapixels in arguments.megapixels:
             for path in arguments.paths:  # a process each, so that the peak is its own
                 sizes = ["--megapixels", str(megapixels), "--paths", path, "--threads", str(arguments.threads)]
-                subprocess.run([sys.executable, __file__, "--child", *sizes], check=True)
+                child = [sys.executable, __file__, "--child", "--model", arguments.model]
+                subprocess.run([*child, *sizes], check=True)
 
 
-def measure(megapixels: float, path: str, threads: int) -> None:
+def measure(model: str, megapixels: float, path: str, threads: int) -> None:
     import torch
 
     from difflid import Dehazer
@@ -55,7 +59,7 @@ def measure(megapixels: float, path: str, threads: int) -> None:
     from difflid.views import Source, reduce
 
     torch.set_num_threads(threads)
-    dehazer = Dehazer.from_pretrained()
+    dehazer = Dehazer.from_pretrained(model)
     picture = enlarged(megapixels)
     size = dehazer.prior.spec.guide_size
     source = Source(picture.samples.shape[:2], lambda *part: to_tensor(picture.colours(*part)))
@@ -90,12 +94,12 @@ def median(work: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def compare(folder: Path, factor: float) -> None:
+def compare(model: str, folder: Path, factor: float) -> None:
     from difflid import Dehazer, views
     from difflid.data.pairs import find_pairs, load_pair
     from difflid.metrics import psnr
 
-    dehazer = Dehazer.from_pretrained()
+    dehazer = Dehazer.from_pretrained(model)
     print(f"{'picture':>24} {'size':>11} {'exact dB':>9} {'fast dB':>9} {'fast - exact':>13}")
     differences = []
     for pair in find_pairs(folder):
