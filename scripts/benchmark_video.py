@@ -1,15 +1,18 @@
 """Flicker, sound, duration and seconds per frame of dehazing a film made from one hazy photograph.
 
-A crop of the photograph stands still or moves, by whole pixels ("pan") or half a pixel more ("between"; of its frames,
-every second is compared), and has sensor noise and a tone. Flicker is how much a frame differs
-from the mean of the frames before and after it at the same place of the scene, divided by sqrt(1.5), so that
-independent noise gives its standard deviation; steady change and the motion itself do not count. Of three signals: the
-mean of what the three frames share ("mean"), the means of its 16 x 16 squares ("squares"), and its pixels, all in
-255ths. Removing haze stretches contrast, and noise with it: "per contrast" is the ratio of the flickers divided by that
-of the contrasts (standard deviations over the frame). Films are written without loss, so that codecs play no part.
+A crop of the photograph stands still or moves, by whole pixels ("pan"), half a pixel more ("between") or a quarter more
+("quarter"), and has sensor noise and a tone. Flicker is how much a frame differs from the mean of the frames before and
+after it at the same place of the scene, divided by sqrt(1.5), so that independent noise gives its standard deviation;
+steady change and the motion itself do not count. Of three signals: the mean of what the three frames share ("mean"),
+the means of its 16 x 16 squares ("squares"), and its pixels, all in 255ths. Squares and pixels are of frames between
+which the scene has moved by whole pixels: of "between" every second is compared, of "quarter" every fourth. The mean is
+of successive frames in all scenes, for it changes slowly with what comes into sight, which over two frames would count
+fourfold; parts of pixels at the border count in part. Removing haze stretches contrast, and noise with it: "per
+contrast" is the ratio of the flickers divided by that of the contrasts (standard deviations over the frame). Films are
+written without loss, so that codecs play no part.
 
 python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--detail auto]
-                                  [--scenes still pan between] [--keep FOLDER]
+                                  [--scenes still pan between quarter] [--keep FOLDER]
 """
 
 import argparse
@@ -17,7 +20,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -35,7 +38,8 @@ from difflid.inference.video import dehaze_video
 RATE = 25  # frames per second
 SOUND_RATE = 48_000
 SQUARE = 16  # pixels
-SPEEDS = {"still": 0.0, "pan": 0.0025, "between": 0.0025}  # widths of the frame per frame
+SPEEDS = {"still": 0.0, "pan": 0.0025, "between": 0.0025, "quarter": 0.0025}  # widths of the frame per frame
+PARTS = {"between": Fraction(1, 2), "quarter": Fraction(1, 4)}  # of a pixel per frame more
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,15 @@ def main() -> None:
         settings = Settings(smoothing=arguments.smoothing, detail=arguments.detail, crf=0)
         for scene in arguments.scenes:
             hazy, clear = folder / f"{scene}.mp4", folder / f"{scene}.dehazed.mp4"
-            step = round(SPEEDS[scene] * even(arguments.height * 16 / 9)) + (0.5 if scene == "between" else 0)
+            step = round(SPEEDS[scene] * even(arguments.height * 16 / 9)) + PARTS.get(scene, Fraction())
             make_film(arguments, step, hazy)
             start = time.process_time()
             report = dehaze_video(dehazer, hazy, clear, settings)
             describe(scene, report, time.process_time() - start, hazy, clear, step)
 
 
-def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Path, step: float) -> None:
-    every = 1 if step == int(step) else 2  # frames, between which the scene moves by whole pixels
-    before, after = (flicker(islice(frames(path), 0, None, every), int(step * every)) for path in (hazy, clear))
+def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Path, step: Fraction) -> None:
+    before, after = (measured(path, step) for path in (hazy, clear))
     gain = after.contrast / before.contrast
     size, pace = "x".join(map(str, report.size)), report.seconds / report.frames
     print(f"{scene}: {size}, {report.frames} frames, {pace:.2f} s each ({work / report.frames:.2f} s of a processor)")
@@ -92,8 +95,8 @@ def describe(scene: str, report: FileReport, work: float, hazy: Path, clear: Pat
     print(f"time-stamps {'equal' if times(hazy) == times(clear) else 'DIFFER'}")
 
 
-def make_film(arguments: argparse.Namespace, step: float, path: Path) -> None:
-    fine = 1 if step == int(step) else 2  # pixels of the scene per pixel
+def make_film(arguments: argparse.Namespace, step: Fraction, path: Path) -> None:
+    fine = step.denominator  # pixels of the scene per pixel
     count = round(arguments.seconds * RATE)
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as film:
@@ -136,21 +139,34 @@ def frames(path: Path) -> Iterator[NDArray[np.float32]]:
             yield frame.to_ndarray(format="rgb24").astype(np.float32)
 
 
-def flicker(film: Iterable[NDArray[np.float32]], step: int) -> Flicker:
+def measured(path: Path, step: Fraction) -> Flicker:
+    every = step.denominator
+    apart = flicker(islice(frames(path), 0, None, every), step * every)
+    return apart if every == 1 else replace(apart, mean=flicker(frames(path), step).mean)
+
+
+def flicker(film: Iterable[NDArray[np.float32]], step: Fraction) -> Flicker:
     changes: list[tuple[float, ...]] = []
     contrasts, window = [], []
     for frame in film:
         contrasts.append(frame.std())
         window = [*window[-2:], frame]
         if len(window) == 3:
-            width = frame.shape[1] - 2 * step
+            width = frame.shape[1] - math.ceil(2 * step)
             before, now, after = (
-                each[:, start : start + width] for each, start in zip(window, (2 * step, step, 0), strict=True)
+                columns(each, start, width) for each, start in zip(window, (2 * step, step, Fraction()), strict=True)
             )
             change = now - (before + after) / 2
             signals = change.mean(axis=(0, 1)), block_means(change), change
             changes.append(tuple(float(np.square(signal).mean()) for signal in signals))
     return Flicker(*np.sqrt(np.mean(changes, axis=0) / 1.5).tolist(), contrast=float(np.mean(contrasts)))
+
+
+def columns(frame: NDArray[np.float32], start: Fraction, width: int) -> NDArray[np.float32]:
+    """Cut columns out; what lies between them is interpolated linearly, which leaves the mean right."""
+    first, rest = int(start), float(start % 1)
+    whole = frame[:, first : first + width]
+    return whole if not rest else (1 - rest) * whole + rest * frame[:, first + 1 : first + 1 + width]
 
 
 def block_means(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -198,13 +198,26 @@ def test_which_sources_do_not_wait():
         assert not Source(name).drops
 
 
+@contextmanager
+def standard_streams(source, target):
+    """Standard input and output of the process are these files, as a shell connects them."""
+    before = os.dup(0), os.dup(1)
+    with source.open("rb") as given, target.open("wb") as taken:
+        os.dup2(given.fileno(), 0)
+        os.dup2(taken.fileno(), 1)
+    try:
+        yield
+    finally:
+        for number, stream in enumerate(before):
+            os.dup2(stream, number)
+            os.close(stream)
+
+
 def test_pipes(film, model, tmp_path):
-    command = [sys.executable, "-c", "from difflid.cli import main; main()"]
-    command += ["live", "-", "-o", "-", "--model", model, "--device", "cpu"]
-    result = subprocess.run(command, input=film.read_bytes(), capture_output=True, timeout=120)
-    assert (result.returncode, result.stderr.decode().count("\n")) == (0, 1)
-    assert b"40 frames" in result.stderr
-    (tmp_path / "clear.mkv").write_bytes(result.stdout)
+    with standard_streams(film, tmp_path / "clear.mkv"):
+        result = CliRunner().invoke(main, ["live", "-", "-o", "-", "--model", model, "--device", "cpu"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (0, "", 1)
+    assert "40 frames" in result.stderr
     assert len(look(tmp_path / "clear.mkv")[0]) == 40
     assert len(listen(tmp_path / "clear.mkv")[0]) > 5
 

@@ -21,6 +21,13 @@ def still(index, step=0):
     return PHOTO[:, :, 100:280, index * step : index * step + 240]
 
 
+def panned(distance):
+    """The photograph moved to the left by any part of a pixel, by its spectrum: exact, with all its detail."""
+    spectrum, frequency = torch.fft.rfft(PHOTO), torch.fft.rfftfreq(PHOTO.shape[3])
+    moved = torch.fft.irfft(spectrum * torch.exp(2j * torch.pi * frequency * distance), n=PHOTO.shape[3])
+    return moved[:, :, 100:280, 40:280]
+
+
 def seen(scene, count=16):
     """Frames of ``scene(index)`` with noise, what is left of them without it, and the truth."""
     generator, noise = torch.Generator().manual_seed(0), Noise()
@@ -49,11 +56,36 @@ def test_noise_goes_and_the_scene_stays(step):
     assert worst(quiet - truth) < 1.2 * worst(frame - truth)
 
 
+def detail(values):
+    """What is finer than two pixels or so, but for the border."""
+    return (values - F.avg_pool2d(values, 3, stride=1, padding=1))[..., 8:-8, 8:160]
+
+
+@pytest.mark.parametrize("step", [0.5, 3.5, 1.3])
+def test_between_pixels_noise_goes_and_detail_stays(step):
+    for frame, quiet, truth in list(seen(lambda index: panned(step * index)))[-2:]:
+        noisy, left = (frame - truth)[..., 8:160], (quiet - truth)[..., 8:160]
+        assert left.std() < noisy.std() / 1.6
+        assert squares(left).std() < squares(noisy).std() / 1.8
+        kept = (detail(quiet) * detail(truth)).sum() / detail(truth).square().sum()
+        assert kept == pytest.approx(1, abs=0.02)
+
+
+def test_without_noise_nothing_is_softened():
+    """Detail weaker than noise could get lost where there is noise elsewhere: here, it is all there is."""
+    noise = Noise()
+    for index in range(16):
+        truth = panned(1.3 * index)
+        kept = (detail(noise.without(truth, LEAST)) * detail(truth)).sum() / detail(truth).square().sum()
+        assert kept == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize("contrast", [0.03, 0.3])
 @pytest.mark.parametrize("speed", [1, 6])
-def test_what_passes_leaves_no_trail(contrast, speed):
+@pytest.mark.parametrize("pan", [0, 0.5])
+def test_what_passes_leaves_no_trail(contrast, speed, pan):
     def scene(index):
-        picture = still(0).clone()
+        picture = panned(pan * index)
         picture[:, :, 60:100, 20 + speed * index : 60 + speed * index] += contrast
         return picture
 
@@ -97,7 +129,7 @@ def test_what_is_clipped_or_not_encoded_anew_tells_no_noise():
 
 
 def test_results_stay_in_their_range():
-    """Where the camera moves by half a pixel, what is coarse is averaged and what is fine is not."""
+    """Interpolation between pixels goes beyond it at edges."""
     noise, generator = Noise(), torch.Generator().manual_seed(0)
     for index in range(6):
         frame = moved(PHOTO, (0, -1.5 * index))[:, :, :400, :400]
@@ -129,6 +161,24 @@ def test_displacements_are_found(shift):
     noise = torch.from_numpy(rng.normal(0, SIGMA, (1, 3, 300, 300)).astype(np.float32))
     after = moved(PHOTO, shift)[..., 100:400, 100:400] + noise
     assert displacement(PHOTO[..., 100:400, 100:400], after) == pytest.approx(shift, abs=0.15)
+
+
+def test_to_move_between_pixels_keeps_detail():
+    """There and back again, as a wave of two thirds of the highest frequency shows."""
+    wave = 0.5 + 0.3 * torch.sin(2 * torch.pi * torch.arange(300) / 3).expand(1, 3, 300, 300)
+    there = moved(wave, (0.5, -0.25))
+    back = moved(there, (-0.5, 0.25))
+    assert (there - wave).std() > 0.1
+    assert (back - wave)[..., 16:-16].std() < 0.01
+
+
+def test_a_result_that_was_left_out_is_no_part_of_the_average():
+    """Results are kept where the scene is, which may be a part of a pixel from where they were seen."""
+    noise = Noise()
+    for index in range(8):
+        quiet = noise.without(panned(0.4 * index), LEAST)
+        if index % 4:
+            assert (noise.steady(quiet) - quiet).abs().max() < 4 / 255
 
 
 def test_the_dehazed_film_flickers_less_than_the_hazy_one():

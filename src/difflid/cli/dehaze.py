@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
+from difflid.cli.model import load_dehazer
 from difflid.cli.reports import Reports, line
-from difflid.cli.usage import value_of
 from difflid.errors import ConfigError, ImageError
 from difflid.places import Place, Remote, place
 
@@ -138,10 +138,10 @@ def dehaze(
         if len(inputs) > 1 or isinstance(inputs[0], Remote) or not inputs[0].is_dir():
             raise click.UsageError("--watch needs one folder of this machine as INPUT")
         folder = watch_folder(inputs[0], output, maps=maps, recursive=recursive, overwrite=overwrite)
-        _exit(_watch(_load(model, device, threads), folder, settings))
+        _exit(_watch(load_dehazer(model, device, threads), folder, settings))
     if _STREAM in (*inputs, output):
         source, target = _streams(inputs, output, maps, overwrite)
-        dehazer = _load(model, device, threads)
+        dehazer = load_dehazer(model, device, threads)
         try:
             click.echo(line(dehaze_file(dehazer, source, target, settings)), err=True)
         except (MemoryError, RuntimeError) as error:  # it is too large
@@ -151,7 +151,7 @@ def dehaze(
     missing = undone(jobs, maps=maps) if skip_existing else jobs
     with Reports(len(missing), skipped=len(jobs) - len(missing)) as reports:
         if missing:
-            dehazer = _load(model, device, threads)
+            dehazer = load_dehazer(model, device, threads)
             reports.tell(dehaze_files(dehazer, missing, settings, progress=reports.count_frames))
     _exit(reports)
 
@@ -189,16 +189,3 @@ def _streams(
         raise click.UsageError("with - as INPUT, OUTPUT must be a file with a suffix such as .jpg")
     (job,) = plan_outputs(inputs, output, maps=maps, overwrite=overwrite)
     return source, job.target
-
-
-def _load(model: str | None, device: str | None, threads: int | None) -> "Dehazer":
-    import torch
-
-    from difflid.cli.devices import choose_device
-    from difflid.dehazer import Dehazer
-
-    if threads:
-        torch.set_num_threads(threads)
-    with value_of("--device"):
-        chosen = choose_device(device)
-    return Dehazer.from_pretrained(model).to(chosen)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from difflid.cli.model import load_dehazer
 from difflid.cli.reports import line
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ def live(
 
     SOURCE is a camera such as /dev/video0, an address (rtsp, http, udp, tcp, ...), or - for the standard input.
     """
-    from difflid.cli.dehaze import _load
     from difflid.inference import Settings
     from difflid.inference.live import Source, dehaze_live
 
@@ -85,7 +85,7 @@ def live(
         raise click.UsageError(f"{target} exists; choose another output, or ask to overwrite it")
     plays = Source(source, input_format, dict(option.split("=", 1) for option in options), drop)
     settings = Settings(strength=strength, detail=detail, smoothing=smoothing, codec=codec, crf=crf)
-    dehazer = _load(model, device, threads)
+    dehazer = load_dehazer(model, device, threads)
     with _stopped_by_signals() as stop, _counter() as count:
         report = dehaze_live(dehazer, plays, target, settings, stop=stop, patience=patience, progress=count)
     click.echo(line(report), err=output == "-")

@@ -1,15 +1,19 @@
 """What of a frame is noise, as the frames before tell: to remove haze multiplies noise by 1 / t, and it would flicker.
 
-Each frame is compared with the last quiet one, moved as the camera has moved. Where they differ by no more than noise
-does, the quiet frame goes on and takes in a share of the new one (a recursive average, of time constant `smoothing`);
-where they differ by more, something has happened and the new frame counts, the more they differ the fuller:
+Each frame is compared with the scene as it was seen before, moved as the camera has moved. Where they differ by no
+more than noise does, the scene goes on and takes in a share of the new frame (a recursive average, of time constant
+`smoothing`); where they differ by more, something has happened and the new frame counts, the more the fuller:
 
-    quiet = frame - (1 - share) (frame - last),    share = 1 - THRESHOLD R / D, within [least, 1],
+    quiet = frame - (1 - share) (frame - scene),    share = 1 - THRESHOLD R / D, within [least, 1],
 
 with D the mean square of the difference around a place and R the same of the noise. What is taken for noise so
 wrongly is never larger than noise: there are no ghosts that could be seen. Three looks are taken at the difference, and
 the largest share holds: pixel by pixel, which finds fine detail that moves; in cells of some pixels, which find
 edges and objects; and in regions of many cells, which find changes of brightness.
+
+The scene is only ever moved by whole pixels. Over the rest, less than one, the frame is moved to the scene, and what
+was taken for noise back to the frame. So the scene is not interpolated again and again, and what interpolation cannot
+carry, the finest grain, stays in the frame: no blur adds up.
 
 What becomes of the frames is averaged by the same shares: a network does not see quite the same in a picture that has
 moved by some pixels.
@@ -40,42 +44,46 @@ class Noise:
 
     def forget(self) -> None:
         """Begin with another scene."""
-        self._last: Tensor | None = None
-        self._last_result: Tensor | None = None
-        self._before: Tensor | None = None  # the result of the frame before
-        self._shift: Shift = (0.0, 0.0)
-        self._share: Tensor | None = None  # of the frame that counts, in cells; None: all of it
+        self._scene: Tensor | None = None  # without noise, less than a pixel from where the last frame shows it
+        self._result: Tensor | None = None  # what became of it
+        self._before: Tensor | None = None  # the same, of the frame before
+        self._whole: Shift = (0.0, 0.0)  # how far the frame shows the scene moved: in whole pixels,
+        self._rest: Shift = (0.0, 0.0)  # and what is left
+        self._share: Tensor | None = None  # of the frame that counts; None: all of it
 
     def without(self, frame: Tensor, least: float) -> Tensor:
         """Give the next frame ``(1, 3, H, W)`` without what is noise; ``least`` of it counts everywhere."""
-        self._share, quiet = None, frame
-        self._before, self._last_result = self._last_result, None
-        if self._last is not None and self._last.shape == frame.shape:
-            self._shift = displacement(self._last, frame)
-            change = frame - moved(self._last, self._shift)
-            self._share = _share(change, least, pixels=_is_whole(self._shift))
-            quiet = self._average(frame, change, self._share)
-        self._last = quiet
-        return quiet
+        self._before, self._result = self._result, None
+        if self._scene is None or self._scene.shape != frame.shape:
+            self.forget()
+            self._scene = frame
+            return frame
+        self._whole, self._rest = _parts(displacement(self._scene, frame))
+        here = self._at_the_scene(frame)
+        change = here - moved(self._scene, self._whole)
+        self._share = _enlarge(_share(change, least), *frame.shape[2:])
+        noise = change * (1 - self._share)
+        self._scene = here - noise
+        return frame - moved(noise, self._rest)
 
     def steady(self, result: Tensor) -> Tensor:
         """Average what became of the frame, in [0, 1], as the frame was: what moves is seen a little differently."""
-        if self._share is not None and self._before is not None:
-            change = result - moved(self._before, self._shift)
-            result = self._average(result, change, self._share).clamp(0, 1)
-        self._last_result = result
-        return result
+        here = self._at_the_scene(result)
+        if self._share is None or self._before is None:
+            self._result = here
+            return result
+        noise = (here - moved(self._before, self._whole)) * (1 - self._share)
+        self._result = here - noise
+        return (result - moved(noise, self._rest)).clamp(0, 1)
 
-    def _average(self, now: Tensor, change: Tensor, share: Tensor) -> Tensor:
-        """Take back what does not count; of single pixels, too, where nothing was interpolated."""
-        height, width = now.shape[2:]
-        if _is_whole(self._shift):
-            return now - change * (1 - _enlarge(share, height, width))
-        return now - _enlarge(_cells(change) * (1 - share), height, width)
+    def _at_the_scene(self, seen: Tensor) -> Tensor:
+        return moved(seen, [-part for part in self._rest])
 
 
-def _is_whole(shift: Shift) -> bool:
-    return all(float(part).is_integer() for part in shift)
+def _parts(shift: Shift) -> tuple[Shift, Shift]:
+    """Part a displacement into whole pixels and the rest."""
+    whole = [round(part) for part in shift]
+    return whole, [part - pixels for part, pixels in zip(shift, whole, strict=True)]
 
 
 def _cells(values: Tensor) -> Tensor:
@@ -86,7 +94,7 @@ def _cell_side(values: Tensor) -> int:
     return max(1, min(values.shape[2:]) // _CELLS)
 
 
-def _share(change: Tensor, least: float, *, pixels: bool) -> Tensor:
+def _share(change: Tensor, least: float) -> Tensor:
     """Say how much of the new frame counts, ``(1, 1, h, w)`` in cells."""
     fine, coarse, wide = _THRESHOLDS
     low = _cells(change)
@@ -94,11 +102,10 @@ def _share(change: Tensor, least: float, *, pixels: bool) -> Tensor:
     near = _around(square, 3)
     noise = _level(near).clamp(max=(_MOST / _cell_side(change)) ** 2)
     region = _around(low, _REGION).square().amax(dim=1, keepdim=True)
+    energy = _around(_cells(change.square().mean(dim=1, keepdim=True)), 3)
+    grain = _level(energy).clamp(max=_MOST**2)
     excess = torch.maximum(near / noise / coarse, region / (noise / _REGION**2 + _UNSEEN**2) / wide)
-    if pixels:
-        energy = _around(_cells(change.square().mean(dim=1, keepdim=True)), 3)
-        grain = _level(energy).clamp(max=_MOST**2)
-        excess = torch.maximum(excess, energy / grain / fine)
+    excess = torch.maximum(excess, energy / grain / fine)
     return (1 - 1 / excess.clamp(min=1e-6)).clamp(least, 1)
 
 
