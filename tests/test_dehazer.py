@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,19 @@ SIZES = [(1, 1), (1, 50), (50, 1), (2, 3), (64, 64), (67, 129)]
 @pytest.fixture(scope="module")
 def dehazer() -> Dehazer:
     return tiny_dehazer()
+
+
+def test_a_network_without_levels_is_always_fast_and_follows_edges() -> None:
+    config = replace(TINY_NETWORK, levels=())
+    dehazer = Dehazer(tiny_prior(), DiffLI2D(config), DehazerConfig(config))
+    dehazer.network.coarse_haze.weight.data.normal_()
+    image = torch.rand(1, 3, 300, 200)
+    condition = dehazer.encode(image)
+    exact, fast = (dehazer.restore(image, condition, detail=detail) for detail in ("exact", "fast"))
+    assert torch.equal(exact.clear, fast.clear)
+    plain = torch.nn.functional.interpolate(condition.coarse().transmission, size=(300, 200), mode="bilinear")
+    assert not torch.allclose(exact.transmission, plain, atol=1e-3)  # it follows the picture
+    assert dehazer(image[0]).shape == (3, 300, 200)
 
 
 @pytest.mark.parametrize("size", SIZES)

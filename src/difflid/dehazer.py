@@ -174,7 +174,7 @@ class Dehazer(nn.Module):
             tile: see :meth:`restore`.
             detail: "exact": the network looks at every pixel. "fast": it looks at a copy reduced to a megapixel, what
                 it saw follows the edges of the full picture, and the haze is removed from every pixel. "auto": fast
-                from 8 megapixels up, and where the network sees nothing finer than its guide.
+                from 8 megapixels up. A network without levels sees only the guide, and is always fast.
             maps: also keep what was seen.
             white_balance: take the airlight for white, which removes the colour of the light from the picture; where
                 the airlight is the blue of the distance, it makes the picture too warm.
@@ -205,8 +205,8 @@ class Dehazer(nn.Module):
         if detail not in get_args(Detail):
             raise ValueError(f"detail must be one of {', '.join(get_args(Detail))}, got {detail!r}")
         height, width = source.size
-        large = height * width >= FAST_FROM or not self.network.config.levels
-        fast = detail == "fast" or (detail == "auto" and large)
+        fast = detail == "fast" or (detail == "auto" and height * width >= FAST_FROM)
+        fast = fast or not self.network.config.levels  # it sees nothing in a pixel
         return (fast_views if fast else exact_views)(self.network, source, condition, self._side(tile, batch))
 
     def _side(self, tile: int | None, batch: int) -> int:
