@@ -151,6 +151,15 @@ def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrai
     assert not any(key.startswith(("stem", "decoder", "head")) for key in weights)
     trained = Dehazer.from_pretrained(train_restoration(config))
     assert trained(torch.rand(3, 20, 30)).shape == (3, 20, 30)
+    both = replace(
+        config,
+        start=f"{config.loop.run}/result",
+        levels_from=str(tmp_path / "start"),
+        network=replace(TINY_RECIPE, guide_contrast=True, guide_smoke=True),
+    )
+    weights, guide = RestorationObjective(both).model.state_dict(), trained.network.state_dict()
+    assert torch.equal(weights["head.weight"], known["head.weight"])
+    assert all(torch.equal(weights[key], value) for key, value in guide.items())
     wider = replace(config, network=replace(guide_only, guide_width=8))
     with pytest.raises(ModelError, match="guide_width"):
         RestorationObjective(wider)

@@ -9,7 +9,7 @@ from difflid.errors import ModelError
 
 __all__ = ["EMBEDDED", "embedded_models", "find_model", "upload_model"]
 
-EMBEDDED = "difflid-v1"  # the default
+EMBEDDED = "difflid-v2"  # the default
 _WEIGHTS = Path(__file__).parent / "weights"
 _FILES = ["README.md", "config.json", "model.safetensors", "prior/config.json", "prior/model.safetensors"]
 
