@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def say(timestep: int | str, name: str, values: Tensor, samples: HazySamples) -> None:
-    asked = samples.transmission.mean(dim=(1, 2), keepdim=False)[:, None], samples.airlight.mean(dim=1, keepdim=True)
+    asked = samples.transmission.mean(dim=(1, 2))[:, None], samples.airlight.mean(dim=1, keepdim=True)
     told = [Estimate.of(probe(values, target, samples.groups)) for target in asked]
     print(f"| {timestep} | {name} | " + " | ".join(map(str, told)) + " |", flush=True)
 

@@ -79,6 +79,7 @@ def test_the_up_path_of_a_prior_learns_alone_and_makes_it_whole_again(photos: Pa
     again = replace(
         prior_config(photos, replace(loop, run=f"{loop.run}2", learn=("up_blocks", "conv_norm_out", "conv_out"))),
         start=str(first),
+        unet={},
     )
     second = train_prior(again)
     kept, encoder = UNetPrior.load(first).state_dict(), UNetPrior.load(second).state_dict()
@@ -92,11 +93,12 @@ def test_the_up_path_of_a_prior_learns_alone_and_makes_it_whole_again(photos: Pa
 def test_a_start_that_does_not_fit_is_refused(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
     config = prior_config(photos, loop)
     with pytest.raises(ConfigError, match="name its folder in start"):
-        PriorObjective(replace(config, up_path="up.safetensors"))
+        replace(config, up_path="up.safetensors")
+    with pytest.raises(ConfigError, match="one of unet and start"):
+        replace(config, start=str(tmp_path / "prior"))
+    with pytest.raises(ConfigError, match="one of unet and start"):
+        replace(config, unet={})
     tiny_prior().save(tmp_path / "prior")
-    wider = {**TINY_UNET, "block_out_channels": [8, 16]}
-    with pytest.raises(ConfigError, match="another U-Net"):
-        PriorObjective(replace(config, start=str(tmp_path / "prior"), unet=wider))
     with pytest.raises(ModelError, match="not the up path"):
         load_whole_unet(tmp_path / "prior", tmp_path / "prior" / "model.safetensors")
 

@@ -160,6 +160,8 @@ def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrai
     weights, guide = RestorationObjective(both).model.state_dict(), trained.network.state_dict()
     assert torch.equal(weights["head.weight"], known["head.weight"])
     assert all(torch.equal(weights[key], value) for key, value in guide.items())
+    with pytest.raises(ConfigError, match="expected start as well"):
+        replace(both, start=None)
     wider = replace(config, network=replace(guide_only, guide_width=8))
     with pytest.raises(ModelError, match="guide_width"):
         RestorationObjective(wider)

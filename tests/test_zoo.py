@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from tiny import tiny_dehazer
 
 from difflid.dehazer import Dehazer
 from difflid.errors import ModelError
-from difflid.zoo import EMBEDDED, embedded_models, find_model
+from difflid.zoo import EMBEDDED, embedded_models, find_model, find_prior
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -54,3 +55,14 @@ def test_what_the_hub_does_not_give_is_said() -> None:
 def test_an_unknown_model_is_an_error(name: str) -> None:
     with pytest.raises(ModelError, match="no model"):
         find_model(name)
+
+
+def test_embedded_models_share_their_prior_and_others_have_their_own(tmp_path: Path) -> None:
+    folders = [find_model(name) for name in embedded_models()]
+    assert len(folders) == 2
+    (shared,) = {find_prior(folder) for folder in folders}
+    assert (shared / "model.safetensors").is_file()
+    assert find_prior(Path(os.path.relpath(folders[0]))) == shared
+    Dehazer.from_pretrained("difflid-tiny").save_pretrained(tmp_path / "mine")
+    assert find_prior(tmp_path / "mine") == tmp_path / "mine" / "prior"
+    assert Dehazer.from_pretrained(tmp_path / "mine").prior.spec == Dehazer.from_pretrained(EMBEDDED).prior.spec

@@ -25,7 +25,7 @@ from difflid.network.head import SMALLEST_TRANSMISSION
 from difflid.prior import Prior, UNetPrior
 from difflid.tiling import automatic_side, free_memory
 from difflid.views import Source, View, exact_views, fast_views, halo, reduce
-from difflid.zoo import find_model, upload_model
+from difflid.zoo import find_model, find_prior, upload_model
 
 __all__ = ["MAPS", "NO_HAZE", "Dehazed", "Dehazer", "DehazerConfig", "Detail", "Restoration"]
 
@@ -287,7 +287,7 @@ class Dehazer(nn.Module):
             network.load_state_dict({key: value.float() for key, value in weights.items()})
         except RuntimeError as error:
             raise ModelError(f"the weights in {folder} do not fit its config.json: {error}") from error
-        return cls(UNetPrior.load(folder / "prior"), network, config)
+        return cls(UNetPrior.load(find_prior(folder)), network, config)
 
 
 def _check_strength(strength: float) -> None:

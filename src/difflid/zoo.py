@@ -7,16 +7,17 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from difflid.errors import ModelError
 
-__all__ = ["EMBEDDED", "embedded_models", "find_model", "upload_model"]
+__all__ = ["EMBEDDED", "embedded_models", "find_model", "find_prior", "upload_model"]
 
 EMBEDDED = "difflid-v2"  # the default
-_WEIGHTS = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).resolve().parent / "weights"
+_PRIOR = "prior"  # folder in a model folder; the embedded models share one, beside them
 _FILES = ["README.md", "config.json", "model.safetensors", "prior/config.json", "prior/model.safetensors"]
 
 
 def embedded_models() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(path.name for path in _WEIGHTS.iterdir() if (path / "config.json").is_file())
+    return sorted(path.name for path in _WEIGHTS.iterdir() if (path / "config.json").is_file() and path.name != _PRIOR)
 
 
 def find_model(name_or_folder: str | Path | None = None, *, revision: str | None = None) -> Path:
@@ -40,6 +41,11 @@ def find_model(name_or_folder: str | Path | None = None, *, revision: str | None
     raise ModelError(
         f"no model {name!r}: neither a folder, nor one of {', '.join(embedded_models())}, nor OWNER/NAME on the hub"
     )
+
+
+def find_prior(model: Path) -> Path:
+    """Return the prior folder of a model folder."""
+    return (_WEIGHTS if model.resolve().parent == _WEIGHTS else model) / _PRIOR
 
 
 def _download(repository: str, revision: str | None) -> Path:

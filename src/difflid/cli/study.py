@@ -52,12 +52,12 @@ def study(
     from difflid.cli.logs import show_log
     from difflid.prior import UNetPrior
     from difflid.study import StudyConfig, about, sentences, study_prior, write_report
-    from difflid.zoo import embedded_models, find_model
+    from difflid.zoo import embedded_models, find_model, find_prior
 
     if threads:
         torch.set_num_threads(threads)
     show_log()
-    folder = find_model(prior) / "prior" if prior in embedded_models() else Path(prior)
+    folder = find_prior(find_model(prior)) if prior in embedded_models() else Path(prior)
     loaded = UNetPrior.load(folder)
     found, pictures = study_prior(loaded, photos, depth, StudyConfig(**options))  # type: ignore[arg-type]
     facts = about(folder, prior)

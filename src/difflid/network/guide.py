@@ -41,9 +41,9 @@ class GuideBranch(nn.Module):
         self.zoom = config.guide_zoom
         self.stem = nn.Conv2d(3 if self.zoom == 1 else 9, widths[0], 3, padding=1)
         self.contrast = nn.Conv2d(8, widths[0], 3, padding=1) if config.guide_contrast else None
-        self.encoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
         if self.contrast is not None:
             start_at(self.contrast, 0.0)
+        self.encoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
         self.middle = local_blocks(widths[-1], config.guide_middle)

@@ -1,6 +1,5 @@
 """Training a prior: a DDPM that predicts the noise in diffused clear photographs (Ho et al. 2020, algorithm 1)."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +37,16 @@ class PriorTrainingConfig:
     photos: str  # folder of clear photographs
     guide_size: int  # side of the square guide in pixels
     loop: LoopConfig
-    unet: dict[str, Any] = field(default_factory=dict)  # arguments of diffusers.UNet2DModel
+    unet: dict[str, Any] = field(default_factory=dict)  # arguments of diffusers.UNet2DModel; none: those of `start`
     crop: float = 0.66  # smallest side of a training crop, as a share of the photograph's
     start: str | None = None  # prior folder to start from; None: random weights
     up_path: str | None = None  # the other half of `start`, as a training left it; None: random weights
+
+    def __post_init__(self) -> None:
+        if bool(self.unet) == bool(self.start):
+            raise ConfigError("expected a U-Net, or a prior to start from, which has one: one of unet and start")
+        if self.up_path and not self.start:
+            raise ConfigError("up_path is the other half of a prior that is there: name its folder in start")
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class PriorObjective:
 
     def __init__(self, config: PriorTrainingConfig) -> None:
         self.config = config
-        self.model = _first_unet(config)
+        self.model, self._unet = _first_unet(config)
         self._alpha_bars = alpha_bars().float()
         self._largest = round(config.guide_size / config.crop)
         train_files, validation_files = split_photos(photo_files(Path(config.photos)))
@@ -99,7 +104,8 @@ class PriorObjective:
         x, noise, steps = (tensor.to(device, non_blocking=True) for tensor in batch)
         alpha_bar = self._alpha_bars.to(device)[steps].view(-1, 1, 1, 1)
         noisy = add_noise(x, noise, alpha_bar).contiguous(memory_format=torch.channels_last)
-        noisy.requires_grad_()  # else torch 2.13 crashes on a CPU in a group norm that learns after parts that rest
+        if self.config.loop.learn:  # torch 2.13 crashes on a CPU in a group norm that learns on what needs no gradient
+            noisy.requires_grad_()
         return F.mse_loss(model(noisy, steps).sample.float(), noise)
 
     def notes(self) -> dict[str, float]:
@@ -130,7 +136,7 @@ class PriorObjective:
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """Write the encoder half as a prior folder, and the up path beside it."""
-        config = UNetPriorConfig(self.config.guide_size, self.config.unet)
+        config = UNetPriorConfig(self.config.guide_size, self._unet)
         prior = UNetPrior.from_unet(model, config)  # type: ignore[arg-type]
         prior.save(folder)
         encoder = prior.unet.state_dict().keys()
@@ -155,27 +161,18 @@ def load_whole_unet(prior: Path, up_path: Path) -> nn.Module:
     return unet
 
 
-def _first_unet(config: PriorTrainingConfig) -> nn.Module:
-    """Make the U-Net that the training begins with."""
+def _first_unet(config: PriorTrainingConfig) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Make the U-Net that the training begins with; also give its arguments."""
     if not config.start:
-        if config.up_path:
-            raise ConfigError("up_path is the other half of a prior that is there: name its folder in start")
-        return cast(nn.Module, build_unet(config.unet))
-    half = UNetPrior.load(Path(config.start))
-    if _settings(config.unet) != _settings(half.config.unet):
-        raise ConfigError(f"the prior {config.start} has another U-Net than the recipe")
+        return cast(nn.Module, build_unet(config.unet)), config.unet
+    folder = Path(config.start)
+    half = UNetPrior.load(folder)
+    arguments = half.config.unet
     if config.up_path:
-        unet = load_whole_unet(Path(config.start), Path(config.up_path))
-    else:
-        unet = cast(nn.Module, build_unet(config.unet))
-        unet.load_state_dict(half.unet.state_dict(), strict=False)
-    return unet
-
-
-def _settings(arguments: Mapping[str, Any]) -> str:
-    """Write down all settings of a U-Net, those that are not among its arguments too."""
-    unet: Any = build_unet(arguments)
-    return json.dumps({key: value for key, value in unet.config.items() if not key.startswith("_")}, sort_keys=True)
+        return load_whole_unet(folder, Path(config.up_path)), arguments
+    unet = cast(nn.Module, build_unet(arguments))
+    unet.load_state_dict(half.unet.state_dict(), strict=False)
+    return unet, arguments
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

@@ -89,6 +89,8 @@ class RestorationTrainingConfig:
             raise ConfigError("expected train_pairs or shards, got both: pack all pairs into the shards")
         if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
             raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
+        if self.levels_from and not self.start:
+            raise ConfigError("levels_from gives what start lacks: expected start as well")
         if self.wholes % self.loop.batch:
             raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
         if self.latent_cache and (self.photos or self.frame < 1):
