@@ -4,12 +4,10 @@ A crop of the photograph stands still or moves, by whole pixels ("pan"), half a 
 ("quarter"), and has sensor noise and a tone. Flicker is how much a frame differs from the mean of the frames before and
 after it at the same place of the scene, divided by sqrt(1.5), so that independent noise gives its standard deviation;
 steady change and the motion itself do not count. Of three signals: the mean of what the three frames share ("mean"),
-the means of its 16 x 16 squares ("squares"), and its pixels, all in 255ths. Squares and pixels are of frames between
-which the scene has moved by whole pixels: of "between" every second is compared, of "quarter" every fourth. The mean is
-of successive frames in all scenes, for it changes slowly with what comes into sight, which over two frames would count
-fourfold; parts of pixels at the border count in part. Removing haze stretches contrast, and noise with it: "per
-contrast" is the ratio of the flickers divided by that of the contrasts (standard deviations over the frame). Films are
-written without loss, so that codecs play no part.
+the means of its 16 x 16 squares ("squares"), and its pixels, all in 255ths. Compared are frames between which the scene
+has moved by whole pixels: of "between" every second, of "quarter" every fourth. Removing haze stretches contrast, and
+noise with it: "per contrast" is the ratio of the flickers divided by that of the contrasts (standard deviations over
+the frame). Films are written without loss, so that codecs play no part.
 
 python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--detail auto]
                                   [--scenes still pan between quarter] [--keep FOLDER]
@@ -20,7 +18,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -141,32 +139,24 @@ def frames(path: Path) -> Iterator[NDArray[np.float32]]:
 
 def measured(path: Path, step: Fraction) -> Flicker:
     every = step.denominator
-    apart = flicker(islice(frames(path), 0, None, every), step * every)
-    return apart if every == 1 else replace(apart, mean=flicker(frames(path), step).mean)
+    return flicker(islice(frames(path), 0, None, every), int(step * every))
 
 
-def flicker(film: Iterable[NDArray[np.float32]], step: Fraction) -> Flicker:
+def flicker(film: Iterable[NDArray[np.float32]], step: int) -> Flicker:
     changes: list[tuple[float, ...]] = []
     contrasts, window = [], []
     for frame in film:
         contrasts.append(frame.std())
         window = [*window[-2:], frame]
         if len(window) == 3:
-            width = frame.shape[1] - math.ceil(2 * step)
+            width = frame.shape[1] - 2 * step
             before, now, after = (
-                columns(each, start, width) for each, start in zip(window, (2 * step, step, Fraction()), strict=True)
+                each[:, start : start + width] for each, start in zip(window, (2 * step, step, 0), strict=True)
             )
             change = now - (before + after) / 2
             signals = change.mean(axis=(0, 1)), block_means(change), change
             changes.append(tuple(float(np.square(signal).mean()) for signal in signals))
     return Flicker(*np.sqrt(np.mean(changes, axis=0) / 1.5).tolist(), contrast=float(np.mean(contrasts)))
-
-
-def columns(frame: NDArray[np.float32], start: Fraction, width: int) -> NDArray[np.float32]:
-    """Cut columns out; what lies between them is interpolated linearly, which leaves the mean right."""
-    first, rest = int(start), float(start % 1)
-    whole = frame[:, first : first + width]
-    return whole if not rest else (1 - rest) * whole + rest * frame[:, first + 1 : first + 1 + width]
 
 
 def block_means(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -85,6 +85,23 @@ def test_a_batch_has_smaller_tiles(dehazer: Dehazer, monkeypatch: pytest.MonkeyP
     assert max(looked) * PIXEL_BYTES <= 1.1 * free / 2  # a tile is rounded up to the stride
 
 
+def test_a_mirrored_picture_is_dehazed_as_the_mirror_image_of_what_it_was() -> None:
+    for levels in (TINY_NETWORK.levels, ()):
+        dehazer = tiny_dehazer()
+        network = dehazer.network if levels else DiffLI2D(replace(TINY_NETWORK, levels=()))
+        network.coarse_haze.weight.data.normal_()
+        both, one = (
+            Dehazer(dehazer.prior, network, DehazerConfig(network.config, mirrored=mirrored))
+            for mirrored in (True, False)
+        )
+        picture = torch.rand(2, 3, 48, 80)
+        seen, mirror, alone = both.encode(picture), both.encode(picture.flip(3)), one.encode(picture)
+        torch.testing.assert_close(mirror.haze.flip(3), seen.haze, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mirror.airlight, seen.airlight, rtol=1e-4, atol=1e-5)
+        assert (seen.haze - alone.haze).abs().max() > 1e-3
+        assert both.restore(picture, seen).clear.shape == picture.shape
+
+
 def test_two_runs_are_identical(dehazer: Dehazer) -> None:
     image = torch.rand(1, 3, 40, 56)
     first, second = (dehazer.restore(image, dehazer.encode(image)).clear for _ in range(2))

@@ -50,6 +50,14 @@ def test_l2_is_what_psnr_measures() -> None:
     assert LOSSES["l2"](a, b).item() == pytest.approx(mean_squared_error(a.numpy(), b.numpy()), rel=1e-5)
 
 
+def test_decibels_are_those_of_the_mean_psnr() -> None:
+    a, b = pictures()
+    ratio = np.mean(
+        [10 * np.log10(1 + mean_squared_error(x.numpy(), y.numpy()) / 3e-4) for x, y in zip(a, b, strict=True)]
+    )
+    assert LOSSES["decibels"](a, b).item() == pytest.approx(ratio * np.log(10) / 10, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_equal_pictures_have_no_loss_and_a_finite_gradient(name: str) -> None:
     _, clear = pictures()

@@ -10,18 +10,21 @@ import av
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from films import SOURCE, about, listen, look, make_film, play
 from PIL import Image
 from skimage.data import chelsea
 from tiny import tiny_dehazer
 
+import difflid.inference.steady
 from difflid.cli import main
 from difflid.cli.reports import Reports, line
 from difflid.errors import ConfigError, MissingExtra, VideoError
 from difflid.image import Writing
 from difflid.inference import FileFailure, FileReport, Job, Settings, Steady, dehaze_files, dehaze_frames, plan_outputs
 from difflid.inference.video import dehaze_video
+from difflid.network import Condition
 
 KINDS = {
     "variable-rate.mp4": {"steps": (1, 1, 3)},
@@ -292,6 +295,41 @@ def test_what_is_seen_of_a_still_scene_changes_less(dehazer):
     frames = noisy(SOURCE, 20)
     alone, smooth = (seen_over_time(dehazer, frames, smoothing).diff().std() for smoothing in (0, 0.5))
     assert smooth < alone / 3
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_a_fade_is_seen_as_its_frames_are(dehazer, monkeypatch, end):
+    """What was seen in the dark is out of date when the light comes, and the other way round."""
+    frames = [to_tensor(SOURCE) * abs(1 - end - min(1.0, index / 20)) for index in range(22)]
+    alone, off = dehazer.encode(frames[-1]), []
+    for fade in (0.04, 1e9):
+        monkeypatch.setattr(difflid.inference.steady, "_FADE", fade)
+        steady = Steady(dehazer)
+        for index, frame in enumerate(frames):
+            _, condition = steady.see(frame, index / 25)
+        off.append((condition.airlight - alone.airlight).abs().mean())
+    assert off[0] < off[1] / 3
+
+
+def test_what_was_seen_goes_with_the_camera(monkeypatch):
+    """Of a dehazer that takes what is bright for haze, the averages are of the same place of the scene."""
+
+    class Bright:
+        @staticmethod
+        def encode(frame):
+            haze = F.adaptive_avg_pool2d(frame.mean(dim=1, keepdim=True), 32)
+            return Condition((), (), haze, torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1))
+
+    scene, off = F.interpolate(torch.rand(1, 3, 12, 60), size=(96, 480), mode="bicubic").clamp(0, 1), []
+    for follow in (True, False):
+        if not follow:
+            monkeypatch.setattr(difflid.inference.steady, "_panned", lambda seen, *_: seen)
+        steady = Steady(Bright())
+        for index in range(20):
+            frame = scene[..., 2 * index : 2 * index + 320]
+            _, condition = steady.see(frame, index / 25)
+        off.append((condition.haze - Bright.encode(frame).haze)[..., 4:-4].abs().mean())
+    assert off[0] < off[1] / 3
 
 
 def test_a_cut_forgets_the_scene_before(dehazer):

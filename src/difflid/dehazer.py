@@ -50,6 +50,7 @@ class DehazerConfig:
     network: DiffLI2DConfig
     content_timestep: int = 0  # t1, small: the latent tells the content
     haze_timestep: int = 500  # t2, large: the latent tells the haze
+    mirrored: bool = False  # the picture is also seen mirrored, and what is seen of the whole is the mean of both
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,11 @@ class Dehazer(nn.Module):
     def _encode(self, source: Source) -> Condition:
         zoom = self.network.config.guide_zoom
         size = zoom * self.prior.spec.guide_size
-        copy = reduce(source, size, size)
+        copy, mirrored = reduce(source, size, size), self.config.mirrored
+        copy = torch.cat((copy, copy.flip(3))) if mirrored else copy
         guide = F.avg_pool2d(copy, zoom)
         content, haze = self.prior.encode(guide, (self.config.content_timestep, self.config.haze_timestep))
-        return self.network.condition(copy, content, haze)
+        return self.network.condition(copy, content, haze, mirrored=mirrored)
 
     @torch.inference_mode()
     def restore(

@@ -46,19 +46,19 @@ class Camera:
     jpeg: int | None  # quality, or none
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.12) -> Haze:
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.1) -> Haze:
     """Draw the haze of one picture.
 
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
-        clear_share: how often there is no haze at all, up to 0.6.
+        clear_share: how often there is no haze at all, up to 0.72.
     """
     airlight = _draw_airlight(rng)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
     shape = (FIELD, FIELD) if depth is None else depth.shape
-    kind = rng.choice(["clear", "scene", "veil", "blank"], p=[clear_share, 0.6 - clear_share, 0.32, 0.08])
+    kind = rng.choice(["clear", "scene", "veil", "blank"], p=[clear_share, 0.72 - clear_share, 0.2, 0.08])
     if kind == "clear":
         return Haze(np.zeros(shape, np.float32), airlight, linear)
     if kind == "scene":
@@ -74,14 +74,14 @@ def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator
     """Optical depth that grows into the scene."""
     distance = _distance(depth, shape, rng)
     near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0  # haze in front of the nearest thing
-    density = np.exp(rng.uniform(np.log(0.2), np.log(3.5)))
+    density = np.exp(rng.uniform(np.log(0.35), np.log(3.5)))
     optical = density * (near + (1 - near) * distance)
     return optical * _patches(shape, rng, spread=rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else optical
 
 
 def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that hardly changes over the picture: a thin veil before everything, as far scenes have it."""
-    density = np.exp(rng.uniform(np.log(0.1), np.log(1.6)))
+    density = np.exp(rng.uniform(np.log(0.2), np.log(1.6)))
     near = rng.uniform(0.4, 1.0)
     return np.asarray(density * (near + (1 - near) * _distance(depth, shape, rng)), np.float32)
 

@@ -50,6 +50,7 @@ class Noise:
         self._whole: Shift = (0.0, 0.0)  # how far the frame shows the scene moved: in whole pixels,
         self._rest: Shift = (0.0, 0.0)  # and what is left
         self._share: Tensor | None = None  # of the frame that counts; None: all of it
+        self.pan: Shift = (0.0, 0.0)  # how far the last frame shows the scene moved from the one before, in pixels
 
     def without(self, frame: Tensor, least: float) -> Tensor:
         """Give the next frame ``(1, 3, H, W)`` without what is noise; ``least`` of it counts everywhere."""
@@ -58,12 +59,14 @@ class Noise:
             self.forget()
             self._scene = frame
             return frame
-        self._whole, self._rest = _parts(displacement(self._scene, frame))
-        here = self._at_the_scene(frame)
-        change = here - moved(self._scene, self._whole)
+        there, here = self._rest, displacement(self._scene, frame)
+        self.pan = [new - old for new, old in zip(here, there, strict=True)]
+        self._whole, self._rest = _parts(here)
+        at_scene = self._at_the_scene(frame)
+        change = at_scene - moved(self._scene, self._whole)
         self._share = _enlarge(_share(change, least), *frame.shape[2:])
         noise = change * (1 - self._share)
-        self._scene = here - noise
+        self._scene = at_scene - noise
         return frame - moved(noise, self._rest)
 
     def steady(self, result: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """Frames in the order of time: each is dehazed with what was seen of the scene, not of the frame alone.
 
 What the network knows of a picture as a whole, its condition, changes a little with the noise of every frame, and the
-result would flicker. So the conditions are averaged over time, the older the less (exponentially), until the
-picture cuts to another scene. And what of a frame is noise is taken away before it is dehazed, for to remove haze
-multiplies it (see :mod:`difflid.inference.noise`). What is kept does not grow with the number of frames.
+result would flicker. So the conditions are averaged over time, the older the less (exponentially), until the picture
+cuts to another scene; where the camera pans, what is remembered goes with the scene. And what of a frame is noise is
+taken away before it is dehazed, for to remove haze multiplies it (see :mod:`difflid.inference.noise`). What is kept
+does not grow with the number of frames.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +18,17 @@ from torch import Tensor
 
 from difflid import image as images
 from difflid.dehazer import Dehazer, Detail, Restoration
+from difflid.inference.motion import moved
 from difflid.inference.noise import Noise
 from difflid.network import Condition
 
 __all__ = ["SMOOTHING", "Steady", "dehaze_frames"]
 
-SMOOTHING = 0.5  # seconds after which a condition counts 1/e
+SMOOTHING = 0.6  # seconds, time constant of what is averaged
 
 _THUMBNAIL = 16  # side in pixels
+_AVERAGES = 2  # one after the other: what changes from frame to frame they quieten by far more than one as slow
+_FADE = 0.04  # change of the mean brightness, against what it was on average, that makes all that was seen out of date
 _CUT = 0.07  # mean difference of thumbnails: 99 of 100 pairs of different scenes differ by more, fast pans by less
 
 
@@ -33,14 +37,16 @@ class Steady:
 
     Args:
         dehazer: the model.
-        smoothing: seconds after which what was seen counts 1/e; 0: every frame for itself.
+        smoothing: time constant in seconds of the averages; 0: every frame for itself.
     """
 
     def __init__(self, dehazer: Dehazer, *, smoothing: float = SMOOTHING) -> None:
         if not 0 <= smoothing < math.inf:
             raise ValueError(f"smoothing must be 0 or more seconds, got {smoothing}")
         self._dehazer, self._smoothing = dehazer, smoothing
-        self._seen: tuple[float, Tensor, Condition] | None = None
+        self._seen: tuple[float, Tensor] | None = None  # the last frame: its time and thumbnail
+        self._light = torch.zeros(())  # brightness, averaged as the conditions are
+        self._known: list[Condition] = []  # averages, each of the one before
         self._noise = Noise()
 
     def restore(
@@ -65,22 +71,41 @@ class Steady:
     def see(self, frame: Tensor, time: float) -> tuple[Tensor, Condition]:
         """See the next frame with what was seen before: without its noise, and as a whole."""
         thumbnail = F.adaptive_avg_pool2d(frame, _THUMBNAIL)
-        share, known = self._remembered(thumbnail, time)
-        if not share:
+        remembered = self._remembered(thumbnail, time)
+        if not remembered:
             self._noise.forget()
-        quiet = self._noise.without(frame, 1 - share) if self._smoothing else frame
-        condition = _blend(self._dehazer.encode(quiet), known, share) if share else self._dehazer.encode(quiet)
-        self._seen = time, thumbnail, condition
-        return quiet, condition
+        quiet = self._noise.without(frame, 1 - remembered) if self._smoothing else frame
+        light = thumbnail.mean()
+        share = remembered * float((1 - ((light - self._light) / _FADE).square()).clamp(min=0))
+        self._seen, self._light = (time, thumbnail), torch.lerp(light, self._light, share)
+        return quiet, self._averaged(self._dehazer.encode(quiet), share, frame.shape[2:])
 
-    def _remembered(self, thumbnail: Tensor, time: float) -> tuple[float, Condition | None]:
-        """Say how much counts what was seen of the scene, and what; nothing after a cut."""
+    def _averaged(self, condition: Condition, share: float, size: Sequence[int]) -> Condition:
+        """Average with the frames before, which count by ``share``."""
+        pan = [part / side for part, side in zip(self._noise.pan, size, strict=True)]
+        known, self._known = self._known if share else [condition] * _AVERAGES, []
+        for before in known:
+            condition = _blend(condition, _panned(before, *pan), share)
+            self._known.append(condition)
+        return condition
+
+    def _remembered(self, thumbnail: Tensor, time: float) -> float:
+        """Say how much counts what was seen of the scene before; nothing after a cut."""
         if not (self._smoothing and self._seen):
-            return 0.0, None
-        last, before, known = self._seen
+            return 0.0
+        last, before = self._seen
         if time <= last or (thumbnail - before).abs().mean() >= _CUT:
-            return 0.0, None
-        return math.exp((last - time) / self._smoothing), known
+            return 0.0
+        return math.exp((last - time) / self._smoothing)
+
+
+def _panned(seen: Any, down: float, right: float) -> Any:
+    """Move the maps of a condition by shares of their sides; keys and values are coarse, and have no place."""
+    if isinstance(seen, Tensor):
+        return moved(seen, (down * seen.shape[2], right * seen.shape[3])) if seen.ndim == 4 else seen
+    if isinstance(seen, tuple):
+        return tuple(_panned(each, down, right) for each in seen)
+    return seen and replace(seen, **{name: _panned(value, down, right) for name, value in vars(seen).items()})
 
 
 def _blend(new: Any, old: Any, share: float) -> Any:

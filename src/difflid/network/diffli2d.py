@@ -136,15 +136,19 @@ class DiffLI2D(nn.Module):
             reach += 2 ** (index + 1) if index else 0  # interpolation to the next finer level
         return reach + self.stride  # blocks are aligned to the stride
 
-    def condition(self, copy: Tensor, content: Tensor, haze: Tensor) -> Condition:
+    def condition(self, copy: Tensor, content: Tensor, haze: Tensor, *, mirrored: bool = False) -> Condition:
         """Say what is known of the whole picture.
 
         Args:
             copy: ``(B, 3, z S, z S)`` in [0, 1], the picture at z times the prior's size, z the ``guide_zoom``.
             content: latent at the small time-step, ``(B, C, S/r, S/r)``.
             haze: latent at the large time-step, same shape.
+            mirrored: the second half of the batch is the first one mirrored; what is seen in both is taken as one.
         """
         features, airlight = self.guide(copy, content, haze)
+        if mirrored:
+            copy, content, features = copy[: len(copy) // 2], _as_one(content), _as_one(features)
+            airlight = airlight if airlight is None else airlight.unflatten(0, (2, -1)).mean(dim=0)
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
@@ -200,3 +204,9 @@ class DiffLI2D(nn.Module):
         condition = self.condition(copy, content, haze)
         seen = self.look(image, window, condition.repeat(len(image) // len(copy))) if len(image) else None
         return seen, condition.coarse()
+
+
+def _as_one(both: Tensor) -> Tensor:
+    """Average maps of pictures, the first half of a batch, with those of the same pictures mirrored, the second."""
+    seen, mirrored = both.chunk(2)
+    return (seen + mirrored.flip(3)) / 2

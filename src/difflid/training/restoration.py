@@ -72,6 +72,7 @@ class RestorationTrainingConfig:
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: int = 0  # t1
     haze_timestep: int = 500  # t2
+    mirrored: bool = False  # the model sees a picture mirrored as well, see DehazerConfig; the training does not
     crop: int = 128  # side of a training crop in pixels
     crops: int = 2  # crops of each picture
     losses: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})  # weights of the errors of the picture
@@ -123,7 +124,7 @@ class RestorationObjective:
         self.config = config
         self.prior = UNetPrior.load(Path(config.prior)).to(config.loop.device)
         self._settings = DehazerConfig(
-            _network_config(config.network, self.prior), config.content_timestep, config.haze_timestep
+            _network_config(config.network, self.prior), config.content_timestep, config.haze_timestep, config.mirrored
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
@@ -276,7 +277,7 @@ def _start(model: nn.Module, name: str, settings: DehazerConfig, prior: UNetPrio
     new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
     free = new if network.levels else [*new, "levels"]
     before = replace(before, **{key: getattr(network, key) for key in free})
-    config = replace(other.config, network=before)
+    config = replace(other.config, network=before, mirrored=settings.mirrored)
     if config != settings:
         ours, theirs = _differences(asdict(settings), asdict(config))
         raise ModelError(f"cannot start from {name}: it has {theirs}, the recipe {ours}; make the recipe equal")
