@@ -293,7 +293,7 @@ def test_losses_are_chosen_by_name(config: RestorationTrainingConfig) -> None:
 
 @pytest.mark.parametrize("losses", [{"l1": 1.0, "sim": 0.1}, {}])
 def test_an_unknown_loss_is_refused(config: RestorationTrainingConfig, losses: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="one or more of l1, l2, ssim, frequency, contrast"):
+    with pytest.raises(ConfigError, match="one or more of l1, l2, decibels, ssim, frequency, contrast"):
         replace(config, losses=losses)
 
 
