@@ -207,6 +207,18 @@ def test_a_start_of_another_configuration_is_refused(config: RestorationTraining
         RestorationObjective(replace(start, network=replace(TINY_RECIPE, guide_width=8)))
 
 
+def test_a_start_may_see_mirror_images_or_not(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    saved_start(tmp_path / "start")
+    for model in ("start", "mirrored"):
+        for mirrored in (True, False):
+            start = replace(config, start=str(tmp_path / model), mirrored=mirrored)
+            objective = RestorationObjective(start)
+            objective.export(objective.model, tmp_path / "result")
+            assert Dehazer.from_pretrained(tmp_path / "result").config.mirrored == mirrored
+            if mirrored:
+                objective.export(objective.model, tmp_path / "mirrored")
+
+
 def test_a_start_of_another_prior_is_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
     saved_start(tmp_path / "start")
     tiny_prior(seed=1).save(tmp_path / "prior")

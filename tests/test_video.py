@@ -23,6 +23,7 @@ from difflid.cli.reports import Reports, line
 from difflid.errors import ConfigError, MissingExtra, VideoError
 from difflid.image import Writing
 from difflid.inference import FileFailure, FileReport, Job, Settings, Steady, dehaze_files, dehaze_frames, plan_outputs
+from difflid.inference.steady import SMOOTHING
 from difflid.inference.video import dehaze_video
 from difflid.network import Condition
 
@@ -347,6 +348,11 @@ def test_after_a_long_time_the_scene_is_seen_anew(dehazer):
         steady = Steady(dehazer)
         steady.restore(first, 0.0)
         assert torch.equal(steady.restore(second, pause).clear, alone) == same
+
+
+@pytest.mark.parametrize("command", ["dehaze", "live"])
+def test_commands_smooth_as_the_library_does(command):
+    assert {option.name: option.default for option in main.get_command(None, command).params}["smoothing"] == SMOOTHING
 
 
 @pytest.mark.parametrize("smoothing", [-1, float("nan"), float("inf")])

@@ -191,6 +191,7 @@ class _Player:
         self._waiting: deque[VideoFrame | Packet[Any]] = deque()  # one frame, and the sound that came with it
         self._changed = threading.Condition()
         self._ended, self._closed = False, False
+        self._taken = False  # whether the first frame was
         self._reader: InputContainer | None = None
         self.failure: Exception | None = None
         self.dropped = self.damaged = 0
@@ -222,6 +223,7 @@ class _Player:
         while self._wait(lambda: self._waiting):
             with self._changed:
                 item = self._waiting.popleft()
+                self._taken = self._taken or isinstance(item, VideoFrame)
                 self._changed.notify_all()
             yield item
 
@@ -280,10 +282,12 @@ class _Player:
     def _put(self, item: VideoFrame | Packet[Any]) -> None:
         with self._changed:
             if isinstance(item, VideoFrame):
-                if self._source.drops:
-                    for old in self._frames():
-                        self._waiting.remove(old)
-                        self.dropped += 1
+                waiting = self._frames()
+                if waiting and self._source.drops:
+                    self.dropped += 1
+                    if not self._taken:  # time and sound count from the first frame
+                        return
+                    self._waiting.remove(waiting[0])
                 self._changed.wait_for(lambda: not self._frames() or self._closed)
             self._waiting.append(item)
             self._changed.notify_all()

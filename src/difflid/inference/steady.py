@@ -8,7 +8,7 @@ does not grow with the number of frames.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +45,7 @@ class Steady:
             raise ValueError(f"smoothing must be 0 or more seconds, got {smoothing}")
         self._dehazer, self._smoothing = dehazer, smoothing
         self._seen: tuple[float, Tensor] | None = None  # the last frame: its time and thumbnail
-        self._light = torch.zeros(())  # brightness, averaged as the conditions are
+        self._light = 0.0  # brightness, averaged as the conditions are
         self._known: list[Condition] = []  # averages, each of the one before
         self._noise = Noise()
 
@@ -75,18 +75,19 @@ class Steady:
         if not remembered:
             self._noise.forget()
         quiet = self._noise.without(frame, 1 - remembered) if self._smoothing else frame
-        light = thumbnail.mean()
-        share = remembered * float((1 - ((light - self._light) / _FADE).square()).clamp(min=0))
-        self._seen, self._light = (time, thumbnail), torch.lerp(light, self._light, share)
+        light = float(thumbnail.mean())
+        share = remembered * max(0.0, 1 - ((light - self._light) / _FADE) ** 2)
+        self._seen, self._light = (time, thumbnail), light + share * (self._light - light)
         return quiet, self._averaged(self._dehazer.encode(quiet), share, frame.shape[2:])
 
     def _averaged(self, condition: Condition, share: float, size: Sequence[int]) -> Condition:
         """Average with the frames before, which count by ``share``."""
-        pan = [part / side for part, side in zip(self._noise.pan, size, strict=True)]
-        known, self._known = self._known if share else [condition] * _AVERAGES, []
-        for before in known:
-            condition = _blend(condition, _panned(before, *pan), share)
-            self._known.append(condition)
+        if not share:
+            self._known = [condition] * _AVERAGES
+            return condition
+        down, right = (part / side for part, side in zip(self._noise.pan, size, strict=True))
+        for step, known in enumerate(self._known):
+            condition = self._known[step] = _blend(condition, _panned(known, down, right), share)
         return condition
 
     def _remembered(self, thumbnail: Tensor, time: float) -> float:
@@ -99,22 +100,26 @@ class Steady:
         return math.exp((last - time) / self._smoothing)
 
 
-def _panned(seen: Any, down: float, right: float) -> Any:
+def _panned(seen: Condition, down: float, right: float) -> Condition:
     """Move the maps of a condition by shares of their sides; keys and values are coarse, and have no place."""
-    if isinstance(seen, Tensor):
-        return moved(seen, (down * seen.shape[2], right * seen.shape[3])) if seen.ndim == 4 else seen
-    if isinstance(seen, tuple):
-        return tuple(_panned(each, down, right) for each in seen)
-    return seen and replace(seen, **{name: _panned(value, down, right) for name, value in vars(seen).items()})
+    return _each(
+        lambda maps: moved(maps, (down * maps.shape[2], right * maps.shape[3])) if maps.ndim == 4 else maps, seen
+    )
 
 
-def _blend(new: Any, old: Any, share: float) -> Any:
-    """Mix the tensors of two conditions, ``share`` of the old."""
-    if isinstance(new, Tensor):
-        return torch.lerp(new, old, share)
-    if isinstance(new, tuple):
-        return tuple(_blend(a, b, share) for a, b in zip(new, old, strict=True))
-    return new and replace(new, **{name: _blend(value, vars(old)[name], share) for name, value in vars(new).items()})
+def _blend(new: Condition, old: Condition, share: float) -> Condition:
+    """Mix two conditions, ``share`` of the old."""
+    return _each(lambda one, other: torch.lerp(one, other, share), new, old)
+
+
+def _each(change: Callable[..., Tensor], *seen: Any) -> Any:
+    """Make of the tensors of conditions, those in the same place together, the tensors of one."""
+    first = seen[0]
+    if isinstance(first, Tensor):
+        return change(*seen)
+    if isinstance(first, tuple):
+        return tuple(_each(change, *parts) for parts in zip(*seen, strict=True))
+    return first and replace(first, **{name: _each(change, *(vars(one)[name] for one in seen)) for name in vars(first)})
 
 
 def dehaze_frames(
