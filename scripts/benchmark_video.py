@@ -9,7 +9,7 @@ has moved by whole pixels: of "between" every second, of "quarter" every fourth.
 noise with it: "per contrast" is the ratio of the flickers divided by that of the contrasts (standard deviations over
 the frame). Films are written without loss, so that codecs play no part.
 
-python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.6] [--detail auto]
+python scripts/benchmark_video.py hazy.jpg [--height 720] [--seconds 10] [--threads 2] [--smoothing 0.5] [--detail auto]
                                   [--scenes still pan between quarter] [--keep FOLDER]
 """
 

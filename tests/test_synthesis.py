@@ -18,9 +18,16 @@ def draws(count: int = 300, **settings: float) -> list[Haze]:
 
 def test_densities_range_from_none_to_nearly_blank() -> None:
     means = np.array([np.exp(-haze.optical_depth).mean() for haze in draws()])
-    assert (means == 1).mean() == pytest.approx(0.1, abs=0.04)
+    assert (means == 1).mean() == pytest.approx(0.06, abs=0.03)
     assert (means < 0.2).mean() > 0.03
     assert ((means > 0.3) & (means < 0.95)).mean() > 0.4
+
+
+def test_half_of_the_haze_is_grey_and_of_one_density() -> None:
+    hazes = [haze for haze in draws() if haze.present]
+    grey = [np.ptp(haze.airlight) < 0.04 and not (haze.linear or haze.angstrom) for haze in hazes]
+    by_depth = [np.ptp(haze.optical_depth, axis=1).max() < 1e-6 for haze in hazes]  # the depth is that of the row
+    assert 0.5 < np.mean(np.logical_and(grey, by_depth)) < 0.75
 
 
 def test_the_airlight_is_a_colour_near_grey() -> None:

@@ -82,7 +82,7 @@ def _places(context: click.Context, parameter: click.Parameter, value: tuple[str
 @click.option(
     "--smoothing",
     type=click.FloatRange(min=0),
-    default=0.6,
+    default=0.5,
     show_default=True,
     metavar="SECONDS",
     help="Of video: how long what was seen counts; 0: every frame for itself.",

@@ -25,7 +25,7 @@ __all__ = ["live"]
 @click.option("--model", metavar="NAME_OR_FOLDER", help="A model at hand, or a model folder.")
 @click.option("--strength", type=click.FloatRange(-1, 2), default=1.0, show_default=True, help="As of dehaze.")
 @click.option("--detail", type=click.Choice(["auto", "exact", "fast"]), default="auto", help="As of dehaze.")
-@click.option("--smoothing", type=click.FloatRange(min=0), default=0.6, metavar="SECONDS", help="As of dehaze.")
+@click.option("--smoothing", type=click.FloatRange(min=0), default=0.5, metavar="SECONDS", help="As of dehaze.")
 @click.option("--codec", help="As of dehaze.")
 @click.option("--crf", type=click.IntRange(0, 63), help="As of dehaze.")
 @click.option(

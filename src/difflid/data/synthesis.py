@@ -18,6 +18,7 @@ Array = NDArray[np.float32]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
+HOMOGENEOUS = 0.5  # share of the hazy pictures
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
 UNSEEN = np.float32(1e-4)  # squared contrast with the airlight that says little about the transmission
 WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
@@ -46,42 +47,53 @@ class Camera:
     jpeg: int | None  # quality, or none
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.1) -> Haze:
-    """Draw the haze of one picture.
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.06) -> Haze:
+    """Draw the haze of one picture: as the field's test sets have it in half of them, in the others of many kinds.
 
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
-        clear_share: how often there is no haze at all, up to 0.72.
+        clear_share: how often there is no haze at all.
     """
+    shape = (FIELD, FIELD) if depth is None else depth.shape
+    if rng.random() < clear_share:
+        return Haze(np.zeros(shape, np.float32), np.ones(3, np.float32), linear=False)
+    if rng.random() < HOMOGENEOUS:
+        return _homogeneous(depth, shape, rng)
     airlight = _draw_airlight(rng)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
-    shape = (FIELD, FIELD) if depth is None else depth.shape
-    kind = rng.choice(["clear", "scene", "veil", "blank"], p=[clear_share, 0.72 - clear_share, 0.2, 0.08])
-    if kind == "clear":
-        return Haze(np.zeros(shape, np.float32), airlight, linear)
+    kind = rng.choice(["scene", "veil", "blank"], p=[0.68, 0.23, 0.09])
     if kind == "scene":
         optical = _scene(depth, shape, rng)
     elif kind == "veil":
         optical = _veil(depth, shape, rng)
     else:
-        optical = np.exp(rng.uniform(np.log(0.9), np.log(3.5))) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
-    return Haze(np.clip(optical, 0, LARGEST_OPTICAL_DEPTH).astype(np.float32), airlight, linear, angstrom)
+        optical = _log_uniform(rng, 0.9, 3.5) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
+    return Haze(_bounded(optical), airlight, linear, angstrom)
+
+
+def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Haze:
+    """Haze of one density before all things, grey and bright, mixed in sRGB values."""
+    airlight = rng.uniform(0.7, 1.0) + rng.normal(0, 0.004, 3)
+    distance = _gradient(shape, rng) if depth is None else _reshape(depth, rng)
+    near = rng.uniform(0.0, 0.6) if rng.random() < 0.6 else 0.0
+    optical = _log_uniform(rng, 0.5, 2.5) * (near + (1 - near) * distance)
+    return Haze(_bounded(optical), airlight.clip(0, 1).astype(np.float32), linear=False)
 
 
 def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that grows into the scene."""
     distance = _distance(depth, shape, rng)
     near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0  # haze in front of the nearest thing
-    density = np.exp(rng.uniform(np.log(0.35), np.log(3.5)))
+    density = _log_uniform(rng, 0.35, 3.5)
     optical = density * (near + (1 - near) * distance)
     return optical * _patches(shape, rng, spread=rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else optical
 
 
 def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that hardly changes over the picture: a thin veil before everything, as far scenes have it."""
-    density = np.exp(rng.uniform(np.log(0.2), np.log(1.6)))
+    density = _log_uniform(rng, 0.2, 1.6)
     near = rng.uniform(0.4, 1.0)
     return np.asarray(density * (near + (1 - near) * _distance(depth, shape, rng)), np.float32)
 
@@ -92,7 +104,7 @@ def _distance(depth: Array | None, shape: tuple[int, int], rng: np.random.Genera
 
 def _reshape(depth: Array, rng: np.random.Generator) -> Array:
     """Relative depth says which is nearer, not how much: bend it at random."""
-    return np.asarray(depth ** np.exp(rng.uniform(np.log(0.5), np.log(2.0))), np.float32)
+    return np.asarray(depth ** _log_uniform(rng, 0.5, 2.0), np.float32)
 
 
 def _gradient(shape: tuple[int, int], rng: np.random.Generator) -> Array:
@@ -109,6 +121,14 @@ def _patches(shape: tuple[int, int], rng: np.random.Generator, *, spread: float)
     for cells, weight in ((2, 1.0), (4, 0.7), (8, 0.35)):
         field += weight * resample(rng.standard_normal((cells, cells)).astype(np.float32), (shape[1], shape[0]))
     return np.asarray(np.exp(spread * field / (field.std() + 1e-6)), np.float32)
+
+
+def _log_uniform(rng: np.random.Generator, least: float, most: float) -> float:
+    return float(np.exp(rng.uniform(np.log(least), np.log(most))))
+
+
+def _bounded(optical: Array) -> Array:
+    return np.clip(optical, 0, LARGEST_OPTICAL_DEPTH).astype(np.float32)
 
 
 def _draw_airlight(rng: np.random.Generator) -> Array:

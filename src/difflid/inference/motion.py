@@ -13,7 +13,7 @@ from torch import Tensor
 
 from difflid.haze import luma
 
-__all__ = ["Shift", "displacement", "moved"]
+__all__ = ["Shift", "displacement", "in_sight", "moved"]
 
 Shift = Sequence[float]  # down and to the right, in pixels
 
@@ -21,6 +21,7 @@ _CELLS = (32, 16, 8, 4)  # pixels per cell, from coarse to fine
 _ROUNDS = 3  # of refinement, on every size
 _LEAST = 6  # cells along the shorter side that tell something
 _LOBES = 6  # of the sinc: between pixels, 97 % is left of what has 0.8 times the highest frequency
+_STEEP = 2  # a pixel lags behind what comes into sight by at most half a pixel
 _WHOLE = 0.06  # pixels from whole ones that are taken for an error of measurement
 
 
@@ -59,6 +60,22 @@ def moved(picture: Tensor, shift: Shift) -> Tensor:
     for dim, distance in zip((2, 3), shift, strict=True):
         picture = _along(picture, dim, distance) if distance else picture
     return picture
+
+
+def in_sight(picture: Tensor, shift: Shift) -> Tensor:
+    """Say of which pixels something was there before the move, ``(H, W)`` in [0, 1]; one row or column is all there is.
+
+    Less than in proportion to what a pixel lacks: it would not keep up with what comes in slowly.
+    """
+    down, right = (_known(size, distance, picture.device) for size, distance in zip(picture.shape[2:], shift, strict=True))
+    return down[:, None] * right
+
+
+def _known(size: int, distance: float, device: torch.device) -> Tensor:
+    if size == 1:
+        return torch.ones(1, device=device)
+    places = torch.arange(size, device=device) - distance
+    return (1 - _STEEP * (places - places.clamp(0, size - 1)).abs()).clamp(min=0)
 
 
 def _along(picture: Tensor, dim: int, distance: float) -> Tensor:

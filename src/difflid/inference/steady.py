@@ -18,16 +18,16 @@ from torch import Tensor
 
 from difflid import image as images
 from difflid.dehazer import Dehazer, Detail, Restoration
-from difflid.inference.motion import moved
+from difflid.inference.motion import Shift, in_sight, moved
 from difflid.inference.noise import Noise
 from difflid.network import Condition
 
 __all__ = ["SMOOTHING", "Steady", "dehaze_frames"]
 
-SMOOTHING = 0.6  # seconds, time constant of what is averaged
+SMOOTHING = 0.5  # seconds, time constant of what is averaged
 
 _THUMBNAIL = 16  # side in pixels
-_AVERAGES = 2  # one after the other: what changes from frame to frame they quieten by far more than one as slow
+_AVERAGES = 3  # one after the other: what changes from frame to frame they quieten by far more than one as slow
 _FADE = 0.04  # change of the mean brightness, against what it was on average, that makes all that was seen out of date
 _CUT = 0.07  # mean difference of thumbnails: 99 of 100 pairs of different scenes differ by more, fast pans by less
 
@@ -87,7 +87,7 @@ class Steady:
             return condition
         down, right = (part / side for part, side in zip(self._noise.pan, size, strict=True))
         for step, known in enumerate(self._known):
-            condition = self._known[step] = _blend(condition, _panned(known, down, right), share)
+            condition = self._known[step] = _taken_in(condition, known, share, (down, right))
         return condition
 
     def _remembered(self, thumbnail: Tensor, time: float) -> float:
@@ -100,16 +100,19 @@ class Steady:
         return math.exp((last - time) / self._smoothing)
 
 
-def _panned(seen: Condition, down: float, right: float) -> Condition:
-    """Move the maps of a condition by shares of their sides; keys and values are coarse, and have no place."""
-    return _each(
-        lambda maps: moved(maps, (down * maps.shape[2], right * maps.shape[3])) if maps.ndim == 4 else maps, seen
-    )
+def _taken_in(new: Condition, old: Condition, share: float, pan: Shift) -> Condition:
+    """Mix two conditions, ``share`` of the old; its maps go with the camera, by ``pan`` in shares of their sides.
 
+    What comes into sight has not been seen before. Keys and values are coarse, and have no place.
+    """
 
-def _blend(new: Condition, old: Condition, share: float) -> Condition:
-    """Mix two conditions, ``share`` of the old."""
-    return _each(lambda one, other: torch.lerp(one, other, share), new, old)
+    def mixed(new: Tensor, old: Tensor) -> Tensor:
+        if new.ndim != 4:
+            return torch.lerp(new, old, share)
+        shift = [part * side for part, side in zip(pan, new.shape[2:], strict=True)]
+        return torch.lerp(new, moved(old, shift), share * in_sight(new, shift))
+
+    return _each(mixed, new, old)
 
 
 def _each(change: Callable[..., Tensor], *seen: Any) -> Any:

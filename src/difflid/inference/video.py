@@ -34,7 +34,7 @@ __all__ = ["add_copy", "copied", "copy", "decode", "dehaze_video", "explained", 
 
 _KEPT_IN_MP4 = {"movflags": "use_metadata_tags+faststart"}  # all metadata; playable while it is downloaded
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # metadata that a writer makes anew
-_WARM = 4.75  # time constants of the smoothing after which what was seen before hardly counts (5 %, averaged twice)
+_WARM = 6.3  # time constants of the smoothing after which what was seen before hardly counts (5 %, of three averages)
 
 
 def dehaze_video(
