@@ -175,6 +175,7 @@ def test_a_picture_without_haze_is_left_alone(strength: float) -> None:
     assert dehazed.picture is given
     tensor = torch.from_numpy(given.samples).permute(2, 0, 1)
     assert torch.equal(dehazer(tensor, strength=strength), tensor)
+    assert not np.shares_memory(dehazer(given.samples, strength=strength), given.samples)
 
 
 def test_white_balance_makes_the_airlight_grey() -> None:

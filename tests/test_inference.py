@@ -1,4 +1,5 @@
 import io
+import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.data import astronaut
 from tiny import tiny_dehazer
@@ -53,6 +55,19 @@ def test_one_picture_goes_into_a_folder(tmp_path, made):
     if made:
         (tmp_path / "out").mkdir()
     assert plan_outputs([Path("a.jpg")], tmp_path / "out") == [Job(Path("a.jpg"), tmp_path / "out/a.jpg")]
+
+
+def test_a_pipe_without_haze_is_copied_whole(dehazer, tmp_path):
+    with torch.no_grad():
+        dehazer.network.coarse_haze.bias.fill_(-20)
+    given = image.encode(image.load(photo()), "PNG")
+    read, write = os.pipe()
+    os.write(write, given)
+    os.close(write)
+    report = dehaze_file(dehazer, Path(f"/dev/fd/{read}"), tmp_path / "out.png")
+    os.close(read)
+    assert isinstance(report, FileReport)
+    assert (tmp_path / "out.png").read_bytes() == given
 
 
 def test_without_an_output_results_go_beside_the_inputs(folder):

@@ -28,9 +28,15 @@ from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.prior import UNetPrior
 from difflid.training.config import LoopConfig, read_config
+from difflid.training.journal import Sheet
 from difflid.training.loop import has_bfloat16, learning_rate, open_run
 from difflid.training.prior import UP_PATH, PriorObjective, PriorTrainingConfig, load_whole_unet, train_prior
-from difflid.training.restoration import NetworkRecipe, RestorationTrainingConfig, train_restoration
+from difflid.training.restoration import (
+    NetworkRecipe,
+    RestorationObjective,
+    RestorationTrainingConfig,
+    train_restoration,
+)
 
 TINY_RECIPE = NetworkRecipe((8, 8), (1, 0), (1, 1), (0, 2), guide_width=4, guide_middle=1)
 SETS = {"a": PairSet("a", "dense-haze", ("01..45",))}
@@ -337,6 +343,15 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(photos: Path, l
     with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images, at step \d+"):
         train_prior(wild)
     assert (run / "checkpoint.pt").read_bytes() == kept
+
+
+def test_a_model_that_gives_no_numbers_is_not_scored(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    train_prior(prior_config(photos, loop))
+    objective = RestorationObjective(restoration_config(photos, loop, tmp_path))
+    for weights in objective.model.parameters():
+        torch.nn.init.constant_(weights, float("nan"))
+    with pytest.raises(TrainingError, match="no numbers"):
+        objective.validate(objective.model, Sheet())
 
 
 @pytest.mark.parametrize("room", [0, 1000])

@@ -126,7 +126,8 @@ def _is_raw(source: BytesIO | Place) -> bool:
 
 
 def _from_raw(file: BinaryIO) -> Picture:
-    return from_samples(read_raw(file, MAX_PIXELS), "RGB")
+    samples = np.atleast_3d(read_raw(file, MAX_PIXELS))
+    return from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB")
 
 
 def _from_file(file: BinaryIO) -> Picture:

@@ -211,5 +211,6 @@ def check_pil(picture: Picture) -> Picture:
 
 def _pil(samples: Samples, mode: str) -> Image.Image:
     height, width, _ = samples.shape
+    samples = samples.astype(np.float32, copy=False) if samples.dtype.kind == "f" else samples
     mode = {"u2": "I;16", "f4": "F"}.get(samples.dtype.str[1:], mode)
     return Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).data)

@@ -71,7 +71,7 @@ def open_picture(source: Image.Image | Samples | str | Place | bytes) -> tuple[P
     """
     match source:
         case np.ndarray():
-            return _from_array(source), lambda picture: picture.samples.reshape(source.shape)
+            return _from_array(source), lambda picture: np.array(picture.samples.reshape(source.shape))
         case Image.Image() | str() | Path() | Remote():
             return check_pil(load(source)), to_pil
         case bytes():

@@ -92,6 +92,8 @@ class _Task:
         self.error: Exception | None = None
 
     def load(self) -> None:
+        if isinstance(self.source, Path) and not self.source.is_file() and self.source.exists():
+            self.source = self.source.read_bytes()  # a pipe can be read once
         self.picture = image.load(self.source)
         self.size, self.format = self.picture.size, self.picture.format
         self.pixels = self.size[0] * self.size[1]

@@ -17,7 +17,7 @@ from difflid.data.photos import decode_all, photo_files, split_photos
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
-from difflid.errors import ConfigError, DataError, ModelError
+from difflid.errors import ConfigError, DataError, ModelError, TrainingError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
@@ -242,6 +242,8 @@ class RestorationObjective:
         for hazy, clear in pairs:
             seen = hazy.to(self.config.loop.device)
             restored = dehazer.restore(seen, dehazer.encode(seen)).clear.cpu()
+            if not restored.isfinite().all():
+                raise TrainingError("the model gives values that are no numbers: lower loop.rate and begin anew")
             if len(scores) < SHOWN:
                 sheet.add((hazy, restored, clear))
             scores.append(min(LARGEST_PSNR, psnr((restored * 255).round() / 255, clear).item()))
