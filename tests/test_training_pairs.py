@@ -48,6 +48,19 @@ def config(tmp_path: Path) -> RestorationTrainingConfig:
     )
 
 
+@pytest.mark.parametrize("name", ["images", "synthetic"])
+def test_a_set_does_not_hide_a_number_of_its_name(config: RestorationTrainingConfig, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"validation_pairs.{name} would hide"):
+        replace(config, validation_pairs={name: config.validation_pairs["halved"]})
+
+
+def test_another_weight_decay_counts_when_a_run_goes_on(config: RestorationTrainingConfig) -> None:
+    train_restoration(replace(config, loop=replace(config.loop, images=4)))
+    train_restoration(replace(config, loop=replace(config.loop, weight_decay=0.5)))
+    state = torch.load(Path(config.loop.run) / "checkpoint.pt", weights_only=True)
+    assert state["optimizer"]["param_groups"][0]["weight_decay"] == 0.5
+
+
 def with_photos(config: RestorationTrainingConfig, folder: Path) -> RestorationTrainingConfig:
     folder.mkdir()
     rng = np.random.default_rng(1)

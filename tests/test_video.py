@@ -335,7 +335,7 @@ def off_after_a_pan(columns):
     ("without", "instead", "columns"),
     [
         ("moved", lambda maps, _: maps, slice(4, -4)),  # what is known goes with the scene
-        ("in_sight", lambda maps, _: torch.ones(()), slice(-4, None)),  # what comes into sight was not known
+        ("in_sight", lambda *_: torch.ones(()), slice(-4, None)),  # what comes into sight was not known
     ],
 )
 def test_what_was_seen_goes_with_the_camera(monkeypatch, without, instead, columns):

@@ -67,7 +67,9 @@ def in_sight(picture: Tensor, shift: Shift) -> Tensor:
 
     Less than in proportion to what a pixel lacks: it would not keep up with what comes in slowly.
     """
-    down, right = (_known(size, distance, picture.device) for size, distance in zip(picture.shape[2:], shift, strict=True))
+    down, right = (
+        _known(size, distance, picture.device) for size, distance in zip(picture.shape[2:], shift, strict=True)
+    )
     return down[:, None] * right
 
 

@@ -224,7 +224,7 @@ def _step(
 ) -> Tensor:
     """Move the weights once; return the mean loss of this process."""
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.images, config)
+        group["lr"], group["weight_decay"] = learning_rate(state.images, config), config.weight_decay
     total = torch.zeros((), device=accelerator.device)
     for part in range(config.accumulate):
         alone = part < config.accumulate - 1  # the gradients of all processes meet in the last part

@@ -33,6 +33,7 @@ SHOWN = 3  # pictures of each kind on a sheet
 STEM = "guide.stem.weight"
 COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
 LACKING = {"guide_zoom": 1, "guide_contrast": False, "guide_smoke": False, "levels": ()}  # parts a network can lack
+TAKEN = {"images", "loss", "images_per_second", "skipped", "clear", "synthetic"}  # columns of stats.jsonl
 LARGEST_PSNR = 60.0  # dB; what an untouched picture counts in a mean
 
 
@@ -88,6 +89,10 @@ class RestorationTrainingConfig:
             raise ConfigError("nothing to train on: the recipe names neither photos nor train_pairs nor shards")
         if self.train_pairs and self.shards:
             raise ConfigError("expected train_pairs or shards, got both: pack all pairs into the shards")
+        if taken := sorted(TAKEN & self.validation_pairs.keys()):
+            raise ConfigError(
+                f"validation_pairs.{taken[0]} would hide a number of that name: give the set another name"
+            )
         if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
             raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
         if self.levels_from and not self.start:
