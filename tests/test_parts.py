@@ -69,7 +69,7 @@ def test_an_interrupted_film_goes_on(dehazer, tmp_path, suffix, stop, smoothing)
     report, dehazed = work_again(dehazer, source, target, settings)
     done = (stop - 1) // 4 * 4  # a part is kept when the next begins
     times = [fact[0] for fact in look(source)[0]]
-    again = sum(time > times[done - 1] - 4.75 * smoothing for time in times[:done])  # for the average
+    again = sum(time > times[done - 1] - 6.3 * smoothing for time in times[:done])  # for the average
     assert dehazed == 14 - done + again
     assert (report.frames, report.haze_score) == (14, pytest.approx(whole.haze_score, abs=0.01))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(

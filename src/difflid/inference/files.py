@@ -92,7 +92,7 @@ class _Task:
         self.error: Exception | None = None
 
     def load(self) -> None:
-        if isinstance(self.source, Path) and not self.source.is_file() and self.source.exists():
+        if isinstance(self.source, Path) and self.source.is_fifo():
             self.source = self.source.read_bytes()  # a pipe can be read once
         self.picture = image.load(self.source)
         self.size, self.format = self.picture.size, self.picture.format
