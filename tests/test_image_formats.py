@@ -117,11 +117,12 @@ def test_srgb_and_what_cannot_be_read_are_taken_as_they_are(icc):
 # floats
 
 
-def test_a_monochrome_raw_is_grey(tmp_path, monkeypatch):
-    write_dng(tmp_path / "a.dng", 20_000)
-    monkeypatch.setattr("difflid.image.decode.read_raw", lambda *_: np.full((4, 6), 20_000, np.uint16))
-    picture = image.load(tmp_path / "a.dng")
-    assert (picture.mode, picture.samples.shape) == ("L", (4, 6, 1))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_grey_float_tiff_becomes_a_float_pil_image(dtype, tmp_path):
+    grey = np.linspace(0, 1, 60, dtype=dtype).reshape(6, 10)
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    picture, finish = image.open_picture(tmp_path / "a.tif")
+    np.testing.assert_allclose(np.asarray(finish(picture)), grey, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -212,12 +213,11 @@ def test_a_raw_file_is_developed_in_16_bit(tmp_path):
         image.save(picture, tmp_path / "b.dng")
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_grey_float_tiff_becomes_a_float_pil_image(dtype, tmp_path):
-    grey = np.linspace(0, 1, 60, dtype=dtype).reshape(6, 10)
-    tifffile.imwrite(tmp_path / "a.tif", grey)
-    picture, finish = image.open_picture(tmp_path / "a.tif")
-    np.testing.assert_allclose(np.asarray(finish(picture)), grey, atol=1e-3)
+def test_a_monochrome_raw_is_grey(tmp_path, monkeypatch):
+    write_dng(tmp_path / "a.dng", 20_000)
+    monkeypatch.setattr("difflid.image.decode.read_raw", lambda *_: np.full((4, 6), 20_000, np.uint16))
+    picture = image.load(tmp_path / "a.dng")
+    assert (picture.mode, picture.samples.shape) == ("L", (4, 6, 1))
 
 
 @pytest.mark.parametrize(("module", "suffix", "extra"), [("pillow_heif", ".heic", "heif"), ("rawpy", ".dng", "raw")])

@@ -332,17 +332,17 @@ def off_after_a_pan(columns):
 
 
 @pytest.mark.parametrize(
-    ("without", "instead", "columns"),
+    ("without", "instead", "columns", "times"),
     [
-        ("moved", lambda maps, _: maps, slice(4, -4)),  # what is known goes with the scene
-        ("in_sight", lambda *_: torch.ones(()), slice(-4, None)),  # what comes into sight was not known
+        ("moved", lambda maps, _: maps, slice(4, -4), 3),  # what is known goes with the scene
+        ("in_sight", lambda *_: torch.ones(()), slice(-4, None), 2),  # what comes into sight was not known
     ],
 )
-def test_what_was_seen_goes_with_the_camera(monkeypatch, without, instead, columns):
+def test_what_was_seen_goes_with_the_camera(monkeypatch, without, instead, columns, times):
     follows = off_after_a_pan(columns)
     torch.manual_seed(0)
     monkeypatch.setattr(difflid.inference.steady, without, instead)
-    assert follows < off_after_a_pan(columns) / 2
+    assert follows < off_after_a_pan(columns) / times
 
 
 def test_a_cut_forgets_the_scene_before(dehazer):

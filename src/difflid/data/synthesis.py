@@ -78,16 +78,16 @@ def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Gen
     airlight = rng.uniform(0.7, 1.0) + rng.normal(0, 0.004, 3)
     distance = _gradient(shape, rng) if depth is None else _reshape(depth, rng)
     near = rng.uniform(0.0, 0.6) if rng.random() < 0.6 else 0.0
-    optical = _log_uniform(rng, 0.5, 2.5) * (near + (1 - near) * distance)
+    optical = _optical_depth(_log_uniform(rng, 0.5, 2.5), near, distance)
     return Haze(_bounded(optical), airlight.clip(0, 1).astype(np.float32), linear=False)
 
 
 def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that grows into the scene."""
     distance = _distance(depth, shape, rng)
-    near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0  # haze in front of the nearest thing
+    near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0
     density = _log_uniform(rng, 0.35, 3.5)
-    optical = density * (near + (1 - near) * distance)
+    optical = _optical_depth(density, near, distance)
     return optical * _patches(shape, rng, spread=rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else optical
 
 
@@ -95,7 +95,12 @@ def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator)
     """Optical depth that hardly changes over the picture: a thin veil before everything, as far scenes have it."""
     density = _log_uniform(rng, 0.2, 1.6)
     near = rng.uniform(0.4, 1.0)
-    return np.asarray(density * (near + (1 - near) * _distance(depth, shape, rng)), np.float32)
+    return _optical_depth(density, near, _distance(depth, shape, rng))
+
+
+def _optical_depth(density: float, near: float, distance: Array) -> Array:
+    """Haze of one density, a share of ``near`` of it in front of the nearest thing."""
+    return np.asarray(density * (near + (1 - near) * distance), np.float32)
 
 
 def _distance(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:

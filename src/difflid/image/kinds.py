@@ -71,7 +71,7 @@ def open_picture(source: Image.Image | Samples | str | Place | bytes) -> tuple[P
     """
     match source:
         case np.ndarray():
-            return _from_array(source), lambda picture: np.array(picture.samples.reshape(source.shape))
+            return _from_array(source), lambda picture: _apart(picture.samples.reshape(source.shape), source)
         case Image.Image() | str() | Path() | Remote():
             return check_pil(load(source)), to_pil
         case bytes():
@@ -100,6 +100,11 @@ def open_tensor(source: Tensor) -> tuple[Tensor, GiveBack]:
     else:
         raise TypeError(f"a tensor must be uint8 or float, got {source.dtype}")
     return (batch if batch.ndim == 4 else batch[None]), give_back
+
+
+def _apart(samples: Samples, source: Samples) -> Samples:
+    """Copy what was left alone: to change the result must not change what was given."""
+    return samples.copy() if np.may_share_memory(samples, source) else samples
 
 
 def _from_array(array: Samples) -> Picture:

@@ -63,7 +63,7 @@ def moved(picture: Tensor, shift: Shift) -> Tensor:
 
 
 def in_sight(picture: Tensor, shift: Shift) -> Tensor:
-    """Say of which pixels something was there before the move, ``(H, W)`` in [0, 1]; one row or column is all there is.
+    """Say how much of each pixel was in sight before the move, ``(H, W)`` in [0, 1]; one row or column is all there is.
 
     Less than in proportion to what a pixel lacks: it would not keep up with what comes in slowly.
     """

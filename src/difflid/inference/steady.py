@@ -115,14 +115,13 @@ def _taken_in(new: Condition, old: Condition, share: float, pan: Shift) -> Condi
     return _each(mixed, new, old)
 
 
-def _each(change: Callable[..., Tensor], *seen: Any) -> Any:
-    """Make of the tensors of conditions, those in the same place together, the tensors of one."""
-    first = seen[0]
-    if isinstance(first, Tensor):
-        return change(*seen)
-    if isinstance(first, tuple):
-        return tuple(_each(change, *parts) for parts in zip(*seen, strict=True))
-    return first and replace(first, **{name: _each(change, *(vars(one)[name] for one in seen)) for name in vars(first)})
+def _each(mix: Callable[[Tensor, Tensor], Tensor], new: Any, old: Any) -> Any:
+    """Mix the tensors of two conditions, those in the same place."""
+    if isinstance(new, Tensor):
+        return mix(new, old)
+    if isinstance(new, tuple):
+        return tuple(_each(mix, *parts) for parts in zip(new, old, strict=True))
+    return new and replace(new, **{name: _each(mix, value, vars(old)[name]) for name, value in vars(new).items()})
 
 
 def dehaze_frames(
