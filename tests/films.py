@@ -8,6 +8,7 @@ from skimage.data import astronaut
 
 SOURCE = astronaut()[100:148, 100:260]
 QUIET = {"x265-params": "log-level=none", "crf": "12"}
+CODES = {"sound": b"A_FLAC", "video": b"V_MPEG4/ISO/AVC"}  # of codecs, in Matroska
 
 
 def make_film(
@@ -22,11 +23,12 @@ def make_film(
     steps=(1,),
     rotation=0,
     sound="aac",
+    options=QUIET,
 ):
     """A pan over a photograph, with a tone; ``steps`` are durations of frames in 25ths of a second, in turn."""
     with av.open(str(path), "w", container_options={"movflags": "use_metadata_tags"}) as film:
         film.metadata.update({"title": "Fog", "com.example.lens": "wide"})
-        video = film.add_stream(codec, rate=25, options=QUIET)
+        video = film.add_stream(codec, rate=25, options=options)
         video.width, video.height, video.pix_fmt = *size, pixels
         video.codec_context.time_base = time_base
         set_colours(video.codec_context, colours)
@@ -43,6 +45,13 @@ def make_film(
         film.mux(video.encode(None))
         if tone:
             play(film, tone)
+
+
+def make_film_of_the_future(path, kind):
+    """A film in Matroska whose ``kind`` of stream has a codec that nobody knows."""
+    make_film(path, frames=2, time_base=Fraction(1, 1000), sound="flac")
+    code = CODES[kind]
+    path.write_bytes(path.read_bytes().replace(code, code[:-3] + b"XYZ"))
 
 
 def set_colours(thing, colours):

@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 
@@ -126,6 +127,22 @@ def test_what_has_its_result_is_skipped(dehaze, tmp_path):
     assert result.stderr.startswith("difflid: 0 dehazed, 2 skipped in ")
 
 
+def test_a_single_picture_that_is_skipped_is_told(dehaze, tmp_path):
+    (tmp_path / "b.png").touch()
+    result = dehaze(tmp_path / "a.png", "-o", tmp_path / "b.png", "--skip-existing")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("difflid: 0 dehazed, 1 skipped in ")
+
+
+def test_names_that_are_not_utf_8(dehaze, tmp_path):
+    (tmp_path / "in").mkdir()
+    photo().save(tmp_path / "in" / os.fsdecode(b"\xff.png"))
+    result = dehaze(tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes.startswith(os.fsencode(tmp_path) + b"/in/\xff.png  24x16  ")
+    assert [os.fsencode(path.name) for path in (tmp_path / "out").iterdir()] == [b"\xff.png"]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_bar_on_a_terminal_only(monkeypatch, terminal):
     file = io.StringIO()
@@ -201,11 +218,11 @@ def test_what_is_not_there_is_said(dehaze, tmp_path, option, value, code, messag
 
 
 def test_no_haze_is_said_aloud():
-    def seen(score, frames=1):
-        return FileReport("a", (3, 2), score, 1.0, frames=frames)
+    def seen(score, **more):
+        return FileReport("a", (3, 2), score, 1.0, **more)
 
-    assert _haze(seen(NO_HAZE / 2, frames=8)).startswith("no haze found (0.0")
-    assert _haze(seen(NO_HAZE / 2)).startswith("no haze found, left as it is (0.0")
+    assert _haze(seen(NO_HAZE / 2)).startswith("no haze found (0.0")
+    assert _haze(seen(NO_HAZE / 2, left_alone=True)).startswith("no haze found, left as it is (0.0")
     assert [_haze(seen(score)) for score in (0.1, 0.3, 0.8, 1.0)] == [
         "light haze (0.10)",
         "haze (0.30)",

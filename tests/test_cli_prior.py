@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner, Result
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from guided_unet import GuidedUNet, Shape
+from test_training import no_file_larger_than
 
 from difflid.cli.prior import prior
 from difflid.errors import ConfigError, DataError, ModelError
@@ -76,6 +77,15 @@ def test_import_and_show(tmp_path: Path) -> None:
     assert shown == result.output
     assert "24 x 24 pixels" in shown
     assert "linear, betas 0.0001 to 0.02" in shown
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_prior(tmp_path: Path, checkpoint: Path) -> None:
+    with no_file_larger_than(4000):
+        result = run("convert", checkpoint, tmp_path / "out", *OPTIONS)
+    assert isinstance(result.exception, DataError)
+    assert f"cannot write {tmp_path / 'out'}: " in str(result.exception)
+    assert not list((tmp_path / "out").iterdir())
+    assert run("convert", checkpoint, tmp_path / "out", *OPTIONS).exit_code == 0
 
 
 def test_show_refuses_what_is_no_prior(tmp_path: Path) -> None:

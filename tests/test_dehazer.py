@@ -178,6 +178,15 @@ def test_a_picture_without_haze_is_left_alone(strength: float) -> None:
     assert not np.shares_memory(dehazer(given.samples, strength=strength), given.samples)
 
 
+def test_the_white_balance_is_of_pictures_without_haze_too() -> None:
+    dehazer, given = tiny_dehazer(), picture(20, 30)
+    with torch.no_grad():
+        dehazer.network.coarse_haze.bias.fill_(-20)
+    dehazed = dehazer.dehaze(given, white_balance=True)
+    assert (dehazed.haze_score < NO_HAZE, dehazed.left_alone) == (True, False)
+    assert not np.array_equal(dehazed.picture.samples, given.samples)
+
+
 def test_white_balance_makes_the_airlight_grey() -> None:
     dehazer, given = tiny_dehazer(), from_samples(np.full((20, 30, 3), 0.4), "RGB")
     tensor = torch.full((1, 3, 20, 30), 0.4)

@@ -4,8 +4,10 @@ import csv
 import hashlib
 import json
 import math
+import os
 import random
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from skimage import metrics as reference
 from tiny import tiny_dehazer
 
 from difflid import evaluation, haze
+from difflid.cli import main
 from difflid.cli.evaluate import evaluate as command
 from difflid.data.pairs import DATA_SETS
 from difflid.dehazer import Dehazer
@@ -127,10 +130,17 @@ def test_ms_ssim_is_measured_where_it_is_defined(tmp_path: Path) -> None:
     large, small = results.rows
     assert large.scores["ms_ssim"] == pytest.approx(1)
     assert "ms_ssim" not in small.scores
-    assert "ms_ssim" not in results.summary("hazy", tmp_path.name).scores
+    assert results.summary("hazy", tmp_path.name).counts == {
+        "psnr": 2,
+        "ssim": 2,
+        "ms_ssim": 1,
+        "ciede2000": 2,
+        "gain": 2,
+    }
+    assert "MS-SSIM (1 of 2)" in results.table()
     assert results.to_csv().splitlines()[2].split(",")[8] == ""
     evaluation.write_report(results, [HAZY], [open_set(str(tmp_path))], tmp_path / "report.html")
-    assert "MS-SSIM" in (tmp_path / "report.html").read_text()
+    assert "MS-SSIM (1 of 2)" in (tmp_path / "report.html").read_text()
 
 
 def test_clahe_changes_lightness_only_as_scikit_image_does() -> None:
@@ -174,6 +184,26 @@ def test_hazy_photographs_get_measures_without_reference(pairs: Path) -> None:
     assert after["r"] > 1
     assert after["dark_channel"] < before["dark_channel"]
     assert results.differences == []
+
+
+def test_a_hazy_picture_without_visible_edges_has_no_part_in_the_means_of_e_and_r(tmp_path: Path) -> None:
+    write(tmp_path / "edges.png", np.random.default_rng(0).random((20, 21, 3)))
+    write(tmp_path / "even.png", np.full((20, 21, 3), 0.7))
+    (tmp_path / "even").mkdir()
+    shutil.copy(tmp_path / "even.png", tmp_path / "even")
+    noisy = Method(
+        "noisy", lambda hazy: hazy + torch.rand(hazy.shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    )
+    both, alone = open_set(f"hazy:{tmp_path}"), open_set(f"hazy:{tmp_path / 'even'}")
+    results = evaluation.evaluate([noisy], [both, alone], FULL)
+    edges, even = results.of("noisy", both.name)
+    assert {"e", "r"} == set(edges.scores) - set(even.scores)
+    summary = results.summary("noisy", both.name)
+    assert (summary.scores["e"], summary.counts["e"], summary.counts["sigma"]) == (edges.scores["e"], 1, 2)
+    assert "e (1 of 2)" in results.table()
+    assert not {"e", "r"} & set(results.summary("noisy", alone.name).scores)
+    evaluation.write_report(results, [noisy], [both, alone], tmp_path / "report.html")
+    results.save(tmp_path)
 
 
 def direct_edges(levels: np.ndarray) -> np.ndarray:
@@ -255,6 +285,26 @@ def test_another_program_is_run_without_a_shell(pairs: Path) -> None:
         evaluation.command_method(words).restore(torch.zeros(1, 3, 2, 2))
 
 
+def test_a_method_that_fails_on_one_picture_is_left_out_and_the_others_are_kept(pairs: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from PIL import Image; hazy = Image.open(sys.argv[1]); "
+        "sys.exit('no') if hazy.height == 17 else hazy.save(sys.argv[2])"
+    )
+    fussy = f'fussy="{sys.executable}" -c "{code}" {{in}} {{out}}'
+    arguments = ["hazy", "--data", str(pairs), "--command", fussy, "--command", COPY, "--report", str(tmp_path / "out")]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, ModelError)
+    assert re.search(r"left out of the results: .*b\.png: .* status 1: no", str(done.exception))
+    data = json.loads((tmp_path / "out/results.json").read_text())
+    assert [each["name"] for each in data["methods"]] == ["hazy", "command"]
+    assert [row["method"] for row in data["rows"]] == ["hazy", "command"] * 3
+    assert list(data["failures"]) == ["fussy"]
+    assert "b.png" in data["failures"]["fussy"]
+    assert "Left out: fussy, which failed on " in (tmp_path / "out/report.html").read_text()
+    assert "fussy" not in done.stdout
+
+
 @pytest.mark.parametrize("text", ["prog {in}", "prog {out}", 'prog "{in} {out}'])
 def test_a_command_must_say_where_its_files_go(text: str) -> None:
     with pytest.raises(ConfigError):
@@ -318,10 +368,13 @@ def test_a_missing_partner_and_an_empty_folder_are_named(pairs: Path, tmp_path: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("name", ["results.json", "results.csv", "report.html"])
-def test_a_full_disk_is_named_and_leaves_no_half_file(pairs: Path, tmp_path: Path, name: str) -> None:
+def test_a_full_disk_is_named_and_leaves_no_half_file(
+    pairs: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / f".{name}.part{Path(name).suffix}").symlink_to("/dev/full")
+    monkeypatch.setattr("difflid.files.part_name", lambda name: f".{name}.part")
+    (folder / f".{name}.part").symlink_to("/dev/full")
     done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--report", str(folder)])
     assert isinstance(done.exception, DataError)
     assert re.search(rf"cannot write .*out/{name}: No space left", str(done.exception))
@@ -339,6 +392,25 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(pairs: Path, tm
     assert "PSNR" not in done.output
 
 
+@pytest.mark.parametrize("name", ["results.json", "results.csv", "report.html"])
+def test_what_is_in_the_way_of_a_report_is_refused_before_the_work(pairs: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("of somebody else")
+    done = CliRunner().invoke(command, ["hazy", "--data", str(pairs), "--report", str(tmp_path)])
+    assert isinstance(done.exception, DataError)
+    assert "PSNR" not in done.output
+    assert (tmp_path / name).read_text() == "of somebody else"
+
+
+def test_names_that_are_not_utf_8_are_evaluated(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xfe")
+    write(folder / os.fsdecode(b"\xff.png"), np.full((17, 17, 3), 0.5))
+    words = ["evaluate", "hazy", "--data", f"clear:{folder}", "--report", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.exception) == (0, None)
+    assert b"\xfe" in done.stdout_bytes
+    assert b"\xff" in (tmp_path / "out" / "results.csv").read_bytes()
+
+
 @pytest.fixture
 def metric_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is the current one, with a module of metrics."""
@@ -350,6 +422,8 @@ def metric_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "number = 3",
     ]
     (tmp_path / "metrics_of_mine.py").write_text("\n".join(lines))
+    (tmp_path / "no_metrics.py").write_text("raise RuntimeError('no licence')")
+    (tmp_path / "a_script.py").write_text("raise SystemExit('usage: a_script')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return tmp_path
@@ -374,6 +448,8 @@ def test_a_metric_of_ones_own_is_measured_beside_the_others(pairs: Path, metric_
         ("no_such_module:mae", "no_such_module"),
         ("metrics_of_mine:no_such", "no_such"),
         ("metrics_of_mine:number", "no function but a int"),
+        ("no_metrics:mae", "no_metrics:mae: RuntimeError: no licence"),
+        ("a_script:mae", "a_script:mae: SystemExit: usage: a_script"),
         ("metrics_of_mine:broken", r"a\.png: .*RuntimeError: no weights"),
         ("metrics_of_mine:nan", r"a\.png: .*gave nan"),
         ("metrics_of_mine:psnr", "a score psnr already"),
@@ -385,6 +461,14 @@ def test_a_metric_that_cannot_be_used_says_why(pairs: Path, source: str, message
     at_work = source.endswith((":broken", ":nan", ":psnr"))  # the others cannot even be loaded
     assert done.exit_code == (1 if at_work else 2)
     assert re.search(message, str(done.exception) if at_work else done.output)
+
+
+@pytest.mark.usefixtures("metric_module")
+def test_a_metric_needs_a_clear_picture(pairs: Path) -> None:
+    arguments = ["hazy", "--data", f"hazy:{pairs / 'hazy'}", "--metric", "metrics_of_mine:mae"]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 2
+    assert "'--metric': it compares with the clear picture" in done.stderr
 
 
 def test_lpips_without_its_package_says_what_to_install(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,6 +513,7 @@ def test_files_hold_all_that_makes_the_numbers(pairs: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.csv", "results.json"]
     data = json.loads((tmp_path / "out/results.json").read_text())
     assert data["protocol"]["psnr_cap"] == 60
+    assert "exact" in data["protocol"]["models"]
     assert data["methods"][1]["weights_sha256"] == {"model.safetensors": "ab" * 32}
     assert set(data["versions"]) == {"difflid", "torch", "diffusers", "numpy", "pillow", "safetensors", "python"}
     assert len(data["rows"]) == 12

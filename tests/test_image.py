@@ -47,6 +47,13 @@ def encoded(picture, format, **options):
     return file.getvalue()
 
 
+def png(*chunks):
+    """Join chunks without length and checksum, the end aside."""
+    body = [*chunks, (b"IEND", b"")]
+    checked = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in body]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(checked)
+
+
 def decoded(data):
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
@@ -116,6 +123,14 @@ def test_a_transparent_colour_becomes_alpha(mode, key):
     assert picture.alpha.tolist() == [[0, 255]]
 
 
+@pytest.mark.parametrize("opened", [bytes, lambda data: Image.open(io.BytesIO(data))])
+@pytest.mark.parametrize(("bits", "row", "key"), [(1, 0b0100_0000, 1), (2, 0b0110_0000, 2), (4, 0x3F, 15)])
+def test_a_transparent_grey_of_few_bits_becomes_alpha(bits, row, key, opened):
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    data = png((b"IHDR", header), (b"tRNS", struct.pack(">H", key)), (b"IDAT", zlib.compress(bytes([0, row]))))
+    assert image.load(opened(data)).alpha.tolist() == [[255, 0]]
+
+
 def test_changed_colours_leave_alpha_and_grey_as_they_are():
     picture = image.load(pil("LA"))
     changed = image.replace_pixels(picture, np.full_like(picture.pixels, [0.2, 0.4, 0.6]))
@@ -151,9 +166,7 @@ def png16(samples, *chunks):
         [np.zeros((height, 1), np.uint8), samples.astype(">u2").view(np.uint8).reshape(height, -1)], 1
     )
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    body = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
-    checked = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in body]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(checked)
+    return png((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows.tobytes())))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -236,6 +249,34 @@ def test_tiff_in_plain_rows(dtype, byteorder, photometric, tmp_path):
     read = image.load(tmp_path / "a.tif").samples
     assert read.dtype == dtype
     np.testing.assert_array_equal(read, samples)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_in_which_zero_is_white(dtype, bigtiff, compression, tmp_path):
+    samples = noise(40, 7, dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="miniswhite", bigtiff=bigtiff, compression=compression)
+    np.testing.assert_array_equal(image.load(tmp_path / "a.tif").samples[..., 0], np.iinfo(dtype).max - samples)
+
+
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("extra", [["unspecified"], ["unassalpha", "unspecified"]])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_channels_that_would_be_lost_are_refused(colours, extra, dtype, compression, planarconfig, tmp_path):
+    samples = np.zeros((16, 16, colours + len(extra)), dtype)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        samples if planarconfig == "contig" else np.moveaxis(samples, -1, 0),
+        photometric="minisblack" if colours == 1 else "rgb",
+        planarconfig=planarconfig,
+        extrasamples=extra,
+        compression=compression,
+    )
+    with pytest.raises(ImageError, match=rf"a\.tif.* of its {samples.shape[-1]} channels are neither colour nor alpha"):
+        image.load(tmp_path / "a.tif")
 
 
 def test_floats_that_are_no_grey_and_no_rgb_are_refused(tmp_path):
@@ -420,6 +461,13 @@ def test_a_small_file_that_claims_a_large_picture_is_refused_before_decoding():
         image.load(bytes(data))
     blank = image.load(encoded(Image.new("1", (8000, 4000)), "PNG", optimize=True))  # as small as deflate gets
     assert blank.size == (8000, 4000)
+
+
+@pytest.mark.parametrize(("format", "options"), [("WEBP", {"lossless": True}), ("AVIF", {"speed": 10})])
+def test_one_colour_may_take_next_to_no_bytes(format, options):
+    data = encoded(Image.new("RGB", (6000, 5000), (10, 20, 30)), format, **options)
+    assert 20_000 * len(data) < 6000 * 5000
+    assert image.load(data).size == (6000, 5000)
 
 
 def test_a_picture_beyond_the_limit_of_pillow_is_read_without_a_warning(monkeypatch):

@@ -5,6 +5,7 @@ import struct
 import sys
 
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile
 from PIL import Image, ImageCms, JpegImagePlugin
@@ -15,8 +16,10 @@ from difflid import image
 from difflid.errors import ImageError, MissingExtra
 from difflid.image import Writing
 from difflid.image.colour import colour_space
+from difflid.image.metadata import raw_tags
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+EXIF_MARK = b"Exif\0\0"
 P3_COLUMNS = ((0.515102, 0.241182, -0.001049), (0.291965, 0.692236, 0.041882), (0.157153, 0.066581, 0.784378))
 ADOBE_COLUMNS = ((0.609741, 0.311111, 0.019470), (0.205276, 0.625671, 0.060867), (0.149185, 0.063217, 0.744568))
 
@@ -50,6 +53,12 @@ def profile(columns, curve):
 
 P3, ADOBE = profile(P3_COLUMNS, SRGB_CURVE), profile(ADOBE_COLUMNS, GAMMA_2_2)
 PROFILES = {"P3": P3, "Adobe RGB": ADOBE, "a table": profile(P3_COLUMNS, TABLE)}
+
+
+def read_exif(picture):
+    tags = Image.Exif()
+    tags.load(picture.exif)
+    return tags
 
 
 def photo(width=96, height=64):
@@ -177,6 +186,28 @@ def test_heic_keeps_more_than_8_bit():
     np.testing.assert_allclose(again.pixels, picture.pixels, atol=0.01)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("primaries", "transfer"), [(1, 13), (12, 13), (9, 16), (2, 2)])
+def test_heic_keeps_the_code_points_of_its_colours(primaries, transfer, dtype):
+    colours = {"color_primaries": primaries, "transfer_characteristics": transfer}
+    file = io.BytesIO()
+    mode, level = ("RGB", 100) if dtype == np.uint8 else ("RGB;16", 100 << 8)
+    pillow_heif.from_bytes(mode, (48, 32), np.full((32, 48, 3), level, dtype).tobytes()).save(file, **colours)
+    again = pillow_heif.open_heif(image.encode(image.load(file.getvalue()), "HEIF")).info["nclx_profile"]
+    assert {key: again[key] for key in colours} == colours
+
+
+def test_of_several_heic_pictures_the_primary_one_is_taken():
+    pictures = pillow_heif.HeifFile()
+    for level, width in ((50, 64), (150, 96), (200, 80)):
+        pictures.add_from_pillow(Image.new("RGB", (width, 64), (level,) * 3))
+    file = io.BytesIO()
+    pictures.save(file, primary_index=1)
+    picture = image.load(file.getvalue())
+    assert picture.size == (96, 64)
+    np.testing.assert_allclose(picture.samples, 150, atol=3)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_avif_and_back(mode):
     source = photo().convert(mode)
@@ -188,19 +219,26 @@ def test_avif_and_back(mode):
     assert np.abs(again.pixels - picture.pixels).mean() < 0.02
 
 
-def write_dng(path, level):
+def write_dng(path, level, *, thumbnail=False):
     """A raw file of an even grey, as small as LibRaw accepts."""
     mosaic = np.full((64, 96), level, np.uint16)
-    tags = [
+    camera = [
         (50706, 1, 4, (1, 4, 0, 0), True),  # DNGVersion
         (50708, 2, 0, "Test Camera", True),  # UniqueCameraModel
+        (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),  # ColorMatrix1: identity
+        (50728, 5, 3, (1, 1, 1, 1, 1, 1), True),  # AsShotNeutral
+        (315, 2, 0, "A. B.", True),  # Artist
+    ]
+    pattern = [
         (33421, 3, 2, (2, 2), True),  # CFARepeatPatternDim
         (33422, 1, 4, (0, 1, 1, 2), True),  # CFAPattern
         (50717, 4, 1, 65535, True),  # WhiteLevel
-        (50721, 10, 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),  # ColorMatrix1: identity
-        (50728, 5, 3, (1, 1, 1, 1, 1, 1), True),  # AsShotNeutral
     ]
-    tifffile.imwrite(path, mosaic, photometric=32803, extratags=tags)
+    with tifffile.TiffWriter(path) as file:
+        if thumbnail:
+            small = np.zeros((8, 12, 3), np.uint8)
+            file.write(small, photometric="rgb", subfiletype=1, subifds=1, extratags=camera)
+        file.write(mosaic, photometric=32803, extratags=pattern if thumbnail else camera + pattern)
 
 
 def test_a_raw_file_is_developed_in_16_bit(tmp_path):
@@ -211,6 +249,43 @@ def test_a_raw_file_is_developed_in_16_bit(tmp_path):
     image.save(picture, tmp_path / "a.tif")
     with pytest.raises(ImageError, match=r"cannot write .*b\.dng"):
         image.save(picture, tmp_path / "b.dng")
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_a_raw_file_without_a_name_is_developed_too(thumbnail, tmp_path, monkeypatch):
+    write_dng(tmp_path / "a.dng", 20_000, thumbnail=thumbnail)
+    data = (tmp_path / "a.dng").read_bytes()
+    named, nameless = image.load(tmp_path / "a.dng"), image.load(data)
+    assert nameless.size == (96, 64)
+    np.testing.assert_array_equal(nameless.samples, named.samples)
+    assert named.exif == nameless.exif
+    assert read_exif(image.load(image.encode(nameless, "TIFF")))[315] == "A. B."
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'difflid\[raw\]'"):
+        image.load(data)
+
+
+@pytest.mark.parametrize(
+    "mark", [b"II*\0\x10\0\0\0CR\2\0", b"FUJIFILMCCD-RAW ", b"IIRO\x08", b"IIU\0\x18", b"\0\0\0\x18ftypcrx "]
+)
+def test_raw_files_of_other_kinds_are_known_by_how_they_begin(mark):
+    with pytest.raises(ImageError, match="damaged, or not a raw file"):
+        image.load(mark + bytes(200))
+
+
+def test_a_tiff_made_from_a_raw_file_is_a_tiff(tmp_path):
+    copied = [(50706, 1, 4, (1, 4, 0, 0), True)]  # DNGVersion
+    tifffile.imwrite(tmp_path / "a.tif", np.asarray(photo()), photometric="rgb", extratags=copied)
+    np.testing.assert_array_equal(image.load(tmp_path / "a.tif").samples, np.asarray(photo()))
+
+
+def test_a_raw_file_keeps_its_maker_note_to_itself():
+    tags = Image.Exif()
+    tags[315], tags[0x8769] = "A. B.", {0x9003: "2024:01:02 03:04:05", 0x927C: bytes(70_000)}  # too long for a JPEG
+    exif = raw_tags(io.BytesIO(tags.tobytes().removeprefix(EXIF_MARK))).tobytes().removeprefix(EXIF_MARK)
+    picture = image.from_samples(np.zeros((8, 8, 3), np.uint8), "RGB", exif=exif)
+    kept = read_exif(image.load(image.encode(picture, "JPEG")))
+    assert (kept[315], kept.get_ifd(0x8769)) == ("A. B.", {0x9003: "2024:01:02 03:04:05"})
 
 
 def test_a_monochrome_raw_is_grey(tmp_path, monkeypatch):

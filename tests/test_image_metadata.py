@@ -86,6 +86,14 @@ def test_another_format_carries_them_too(source, target):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_an_empty_directory_does_not_take_the_others_along(format):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8769] = "maker", {}
+    picture = image.from_samples(np.zeros((8, 8, 3), np.uint8), "RGB", exif=exif.tobytes().removeprefix(b"Exif\0\0"))
+    assert info(image.encode(image.load(image.encode(picture, format)), format))[1][0x010F] == "maker"
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_strip_leaves_the_profile_only(format):
     found, exif = info(image.encode(image.load(described(format)), format, Writing(metadata=False)))
     assert found["icc_profile"] == ICC

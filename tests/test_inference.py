@@ -1,5 +1,6 @@
 import io
 import os
+import stat
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,6 +172,23 @@ def test_a_picture_meant_twice_is_dehazed_once(folder, tmp_path):
     assert [job.source.name for job in jobs] == ["b.png", "a.JPG", "c.tif"]
 
 
+@pytest.mark.parametrize("output", ["out", "out.png"])
+def test_a_picture_spelt_in_two_ways_is_dehazed_once(folder, monkeypatch, output):
+    monkeypatch.chdir(folder)
+    for again in ("./b.png", str(folder / "b.png"), "../holiday/b.png"):
+        assert [job.source for job in plan_outputs(["b.png", again], output)] == [Path("b.png")]
+    jobs = plan_outputs([folder, "b.png"], "out")
+    assert [job.source.name for job in jobs] == ["a.JPG", "b.png", "c.tif"]
+
+
+def test_a_folder_without_a_name_needs_an_output(tmp_path, monkeypatch):
+    monkeypatch.setattr("difflid.inference.plan.photo_files", lambda *_, **__: [Path("/a.png")])
+    for folder in ("/", "memory://"):
+        with pytest.raises(ConfigError, match=r"/ has no name to call .* choose an output"):
+            plan_outputs([folder])
+    assert plan_outputs(["/"], tmp_path) == [Job(Path("/a.png"), tmp_path / "a.png")]
+
+
 def test_done_is_done_with_all_maps(folder, tmp_path):
     (job,) = plan_outputs([folder / "b.png"], tmp_path / "b.png")
     assert undone([job]) == [job]
@@ -312,6 +330,18 @@ def test_a_picture_without_haze_keeps_its_bytes(tmp_path):
         np.testing.assert_array_equal(image.load(tmp_path / target).samples, image.load(before).samples)
     dehaze_file(clear, tmp_path / "a.jpg", tmp_path / "c.jpg", Settings(writing=image.Writing(metadata=False)))
     assert image.load(tmp_path / "c.jpg").exif == b""
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0o600, 0o600), (0o640, 0o640), (0o444, 0o644), (0o777, 0o644)])
+def test_a_result_is_no_less_private_than_its_source(dehazer, tmp_path, given, kept):
+    photo().save(tmp_path / "a.png")
+    (tmp_path / "a.png").chmod(given)
+    before = os.umask(0o022)
+    try:
+        dehaze_file(dehazer, tmp_path / "a.png", tmp_path / "out/b.png", Settings(maps=True))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()} == {kept}
 
 
 def test_raw_files_become_tiff(tmp_path):

@@ -30,6 +30,15 @@ def test_what_was_noted_after_the_checkpoint_is_noted_again(tmp_path: Path) -> N
     assert images_noted(tmp_path) == [8, 16, 32]
 
 
+@pytest.mark.parametrize(
+    "damage", [b'\0\0\0{"images": 12}', b"\xff\xfe}", b"{}", b"[1]", b'{"images": 3{"images": 12}']
+)
+def test_damaged_lines_are_taken_out(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "stats.jsonl").write_bytes(b'{"images": 8}\n' + damage)
+    Journal(tmp_path, images=16, tensorboard=False).note({"images": 32, "loss": 0.4})
+    assert images_noted(tmp_path) == [8, 32]
+
+
 def test_a_sheet_shows_samples_row_by_row(tmp_path: Path) -> None:
     sheet = Sheet()
     sheet.add([torch.zeros(1, 3, 50, 100), torch.ones(1, 3, 50, 100)])

@@ -15,11 +15,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import av
 import pytest
 from click.testing import CliRunner
-from films import listen, look, make_film, panned, play
+from films import listen, look, make_film, make_film_of_the_future, panned, play
 from tiny import tiny_dehazer
 
 from difflid.cli import main
 from difflid.errors import VideoError
+from difflid.files import unfinished
 from difflid.inference.live import Source, dehaze_live
 
 TIMES = {"time_base": Fraction(1, 90_000)}
@@ -177,6 +178,7 @@ def test_a_source_that_stalls_is_said_and_what_came_is_kept(dehazer, film, tmp_p
         ("abacus://127.0.0.1", "Protocol not found"),
         ("text.ts", "Invalid data"),
         ("sound.mkv", "no video stream"),
+        ("future.mkv", "FFmpeg does not know the codec of its video"),
     ],
 )
 def test_what_cannot_be_played_is_said_and_leaves_nothing(dehazer, tmp_path, monkeypatch, name, message):
@@ -184,10 +186,20 @@ def test_what_cannot_be_played_is_said_and_leaves_nothing(dehazer, tmp_path, mon
     (tmp_path / "text.ts").write_text("no video")
     with av.open("sound.mkv", "w") as sound:
         play(sound, sound.add_stream("flac", rate=48_000))
+    make_film_of_the_future(tmp_path / "future.mkv", "video")
     before = set(tmp_path.iterdir())
     with pytest.raises(VideoError, match=message):
         dehaze_live(dehazer, Source(name.format(port=free_port())), tmp_path / "a.mkv", patience=0.5)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_sound_of_an_unknown_codec_is_left_out_aloud(dehazer, tmp_path, caplog):
+    make_film_of_the_future(tmp_path / "a.mkv", "sound")
+    report = dehaze_live(dehazer, Source(str(tmp_path / "a.mkv")), tmp_path / "b.mkv", patience=5)
+    assert report.frames == len(look(tmp_path / "b.mkv")[0]) == 2
+    assert "a.mkv: audio left out, whose codec FFmpeg does not know" in caplog.text
+    with av.open(str(tmp_path / "b.mkv")) as film:
+        assert not film.streams.audio
 
 
 def test_which_sources_do_not_wait():
@@ -230,7 +242,7 @@ def test_ctrl_c_completes_the_file(model, tmp_path):
     def interrupt():
         for _ in range(300):
             time.sleep(0.1)
-            if (tmp_path / ".a.mp4.part.mp4").exists():
+            if unfinished(tmp_path / "a.mp4"):
                 break
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)

@@ -135,6 +135,10 @@ BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
         "mode LAB is not supported",
         tiff(np.asarray(PHOTO), "cielab"),
     ),
+    "infrared.tif": (
+        "one or more of its 4 channels are neither colour nor alpha",
+        tiff(np.asarray(PHOTO.convert("RGBA")), extrasamples=["unspecified"]),
+    ),
     "32-bit.tif": ("not a TIFF of a kind that is read", tiff(DEEP.astype(np.uint32))),
     "deep-inks.tif": ("not supported", tiff(np.dstack([DEEP, DEEP[..., :1]]), "separated")),
     "bright-float.tif": (r"must lie in \[0, 1\]", tiff(UNIT * 17)),

@@ -1,5 +1,6 @@
 """Pairing by name, with the real naming of each data set."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, read_pairs
+from difflid.data.photos import split_photos
 from difflid.errors import DataError
 
 LAYOUTS = [
@@ -64,6 +66,17 @@ def test_every_data_set_has_a_layout() -> None:
     assert {name for name, _ in LAYOUTS} == set(DATA_SETS)
 
 
+@pytest.mark.parametrize(("number", "published"), [("26", True), ("26", False), ("01", False)])
+def test_splits_of_a_challenge_lie_side_by_side(tmp_path: Path, number: str, published: bool) -> None:
+    touch(tmp_path, "NTIRE2021_Train_Hazy/01.png", "NTIRE2021_Train_HazeFree/01.png")
+    touch(tmp_path, f"NTIRE2021_Valid_Hazy/{number}.png")
+    if published:
+        touch(tmp_path, f"NTIRE2021_Valid_HazeFree/{number}.png")
+    pairs = find_pairs(tmp_path, DATA_SETS["nh-haze"])
+    assert [pair.name for pair in pairs] == (["01", number] if published else ["01"])
+    assert all(pair.clear.parent.name == pair.hazy.parent.name.replace("Hazy", "HazeFree") for pair in pairs)
+
+
 def test_other_files_of_the_data_set_do_not_disturb(tmp_path: Path) -> None:
     touch(tmp_path, "NYU_Hazy/1_Hazy.bmp", "NYU_GT/1_Image_.bmp", "NYU_GT/1_Depth_.bmp", "NYU_GT/2_Image_.bmp")
     touch(tmp_path, "NYU_Hazy/readme.txt")
@@ -116,6 +129,12 @@ def test_a_tsv_lists_pairs_relative_to_itself(tmp_path: Path) -> None:
     assert read_pairs(file) == expected
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "pairs.tsv").write_text("hazy\tclear\na.png\ta.png\n", encoding="utf-8-sig")
+    assert [pair.name for pair in read_pairs(tmp_path / "pairs.tsv")] == ["a"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -160,3 +179,11 @@ def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "h.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"h\.png"):
         load_pair(Pair("1", tmp_path / "h.png", tmp_path / "c.png"))
+
+
+def test_photographs_are_split_by_their_names_which_need_not_be_utf_8() -> None:
+    files = [Path(os.fsdecode(b"\xff%d.png" % number)) for number in range(100)]
+    train, validation = split_photos(files)
+    assert sorted(train + validation) == sorted(files)
+    assert 0 < len(validation) < 10
+    assert split_photos(files[50:])[1] == [path for path in validation if path in files[50:]]

@@ -1,5 +1,6 @@
 """A film that was interrupted goes on behind what is done, and comes out as if nothing had happened."""
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,6 +11,7 @@ import pytest
 from films import listen, look, make_film
 from tiny import tiny_dehazer
 
+from difflid.files import unfinished, whole
 from difflid.inference import Settings
 from difflid.inference.parts import Part
 from difflid.inference.video import dehaze_video
@@ -91,6 +93,18 @@ def test_parts_of_every_codec_fit_together(dehazer, tmp_path, codec):
     assert [fact[0] for fact in look(tmp_path / "b.mkv")[0]] == [fact[0] for fact in look(tmp_path / "a.mkv")[0]]
 
 
+def test_what_a_killed_run_has_left_goes_and_what_another_writes_stays(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", sound=None, frames=3)
+    with whole(tmp_path / "b.mp4") as left, whole(tmp_path / "b.mp4") as written:
+        left.touch()
+        written.touch()
+        dehaze_video(
+            dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4", progress=lambda done, _: os.utime(written, (done, done))
+        )
+        assert (left.exists(), written.exists()) == (False, True)
+        left.touch()
+
+
 @pytest.mark.parametrize("change", ["settings", "film", "model", "damage"])
 def test_what_has_changed_starts_anew(dehazer, tmp_path, change):
     make_film(tmp_path / "a.mp4", **KIND)
@@ -136,13 +150,13 @@ video.dehaze_video(Dehazer.from_pretrained(sys.argv[1]), Path(sys.argv[2]), Path
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(dehazer, tmp_path):
-    """Killed, it can tidy nothing up: the unfinished file stays and is written over."""
+    """Killed, it can tidy nothing up: the unfinished file stays until another run has finished."""
     dehazer.save_pretrained(tmp_path / "model")
     saved = type(dehazer).from_pretrained(tmp_path / "model")
     make_film(tmp_path / "a.mp4", **KIND)
     words = [str(tmp_path / name) for name in ("model", "a.mp4", "b.mp4")]
     assert subprocess.run([sys.executable, "-c", KILLED, *words], timeout=120).returncode == 9
-    assert (tmp_path / ".b.mp4.part.mp4").exists()
+    assert len(unfinished(tmp_path / "b.mp4")) == 1
     report, dehazed = work_again(saved, tmp_path / "a.mp4", tmp_path / "b.mp4")
     assert (report.frames, dehazed) == (14, 14)  # all are near enough to count in the average
     assert not list(tmp_path.glob(".b.mp4*"))

@@ -264,6 +264,20 @@ def test_a_file_at_a_url_appears_whole_or_not_at_all():
         image.write_parts([b"br", b"eak"], target)
 
 
+def test_two_writers_at_a_url_do_not_meet(monkeypatch):
+    parts, pipe_file = [], Growing.pipe_file
+
+    def noted(self, path, *rest):
+        parts.append(path)
+        pipe_file(self, path, *rest)
+
+    monkeypatch.setattr(Growing, "pipe_file", noted)
+    for _ in range(2):
+        Remote(Growing(skip_instance_cache=True), f"/both/{'a' * 250}.jpg").write_whole(b"whole")
+    assert len(set(parts)) == 2
+    assert max(len(Path(path).name) for path in parts) < 64
+
+
 def test_a_store_that_fails_fails_one_picture(model, photos, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("the token has expired")

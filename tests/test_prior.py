@@ -231,6 +231,13 @@ def test_a_saved_prior_gives_the_same_latents(tmp_path: Path, changes: dict[str,
     assert sorted(path.name for path in (tmp_path / "half").iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_a_prior_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()  # in the way
+    with pytest.raises(OSError, match=r"config\.json"):
+        unet_prior().save(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.json"]
+
+
 def test_a_folder_without_the_later_fields_is_read(tmp_path: Path) -> None:
     prior = unet_prior()
     prior.save(tmp_path, dtype=torch.float32)

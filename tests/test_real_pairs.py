@@ -1,5 +1,6 @@
 """Real pairs as training data: which belong to a split, and crops and guides of them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from difflid.data.dataset import HazyBatch, HazyCrops, Photo
-from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
+from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared, scenes
 from difflid.errors import ConfigError, DataError
 
 
@@ -58,11 +59,21 @@ def test_an_unknown_rule_is_an_error(dense: Path) -> None:
         PairSet(str(dense), "densehaze").pairs()
 
 
+def test_a_list_of_pairs_has_no_rule(dense: Path) -> None:
+    (dense / "pairs.tsv").write_text("hazy/01_hazy.png\tGT/01_GT.png\n")
+    with pytest.raises(ConfigError, match=r"rule 'its' .*pairs\.tsv"):
+        PairSet(str(dense / "pairs.tsv"), "its").pairs()
+
+
 def test_splits_must_not_share_scenes(dense: Path) -> None:
     train, validation = (PairSet(str(dense), "dense-haze", (names,)).pairs() for names in ("1..4", "4..6"))
-    with pytest.raises(DataError, match="04_hazy"):
-        refuse_shared(train, validation)
-    refuse_shared(train, validation[1:])
+    trained = scenes(train)
+    with pytest.raises(DataError, match=r"1 validation pairs .* trained on, here, such as 04_hazy"):
+        refuse_shared(trained, validation, "here")
+    refuse_shared(trained, validation[1:], "here")
+    shutil.copy(train[0].clear, validation[1].clear)
+    with pytest.raises(DataError, match="such as 05_hazy"):
+        refuse_shared(trained, validation[1:], "here")
 
 
 def test_decoding_keeps_the_samples(dense: Path) -> None:

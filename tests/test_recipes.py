@@ -59,9 +59,8 @@ def reduced(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
         return changes | {"guide_size": 16} | {f"unet.{key}": json.dumps(value) for key, value in TINY_UNET.items()}
     tiny_prior().save(folder / "prior")
     if "prior" not in recipe:
-        return changes | {"guide_size": 16, "start": json.dumps(str(folder / "prior"))}
+        return changes | {"guide_size": 16, "start": json.dumps(str(folder / "prior")), "up_path": '""'}
     changes |= {"prior": json.dumps(str(folder / "prior")), "crop": 16, "start": '""', "validation_photos": 1}
-    changes |= {"levels_from": '""'} if "levels_from" in recipe else {}
     coarse = not recipe.get("network", {}).get("widths", True)  # without levels
     changes |= {f"network.{key}": [] if coarse and isinstance(value, list) else value for key, value in NETWORK.items()}
     for table in ("train_pairs", "validation_pairs"):

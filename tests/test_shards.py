@@ -1,5 +1,6 @@
 """Pairs in tar files: what goes in comes out, in an order that is a function of seed and epoch."""
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -78,14 +79,37 @@ def test_batches_are_functions_of_seed_and_number_and_need_no_fixed_size(shards:
     assert all(torch.equal(a, torch.cat(both)) for a, *both in zip(whole, *parts, strict=True))
 
 
-def test_a_damaged_pair_is_named_and_left_out(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_that_are_not_utf_8(source: Path, tmp_path: Path) -> None:
+    (source / "clear" / "5.png").rename(source / "clear" / os.fsdecode(b"\xff.png"))
+    (source / "hazy" / "5_1_0.90179.png").rename(source / "hazy" / os.fsdecode(b"\xff_1_0.9.png"))
+    arguments = ["data", "pack", str(source), "-o", str(tmp_path / "shards"), "--rule", "its"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.exception
+    assert b"\xff_1_0.9\n" in (tmp_path / "shards" / "names.txt").read_bytes()
+    with pytest.raises(DataError, match="12 validation pairs"):
+        Shards(tmp_path / "shards").refuse_shared(PairSet(str(source), "its").pairs())
+
+
+def test_a_damaged_pair_is_named_and_left_out(shards: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shard, _, _, begin, size = np.load(shards / "index.npy")[5]
+    with (shards / f"{shard:06}.tar").open("r+b") as tar:
+        tar.seek(begin)
+        tar.write(bytes(size))
+    batch = HazyCrops((), 16, 16, 1, batch=COUNT, seed=0, pairs=Shards(shards))[0]
+    assert batch.skipped.sum() == 1
+    assert "cannot read pair 00000005 of " in caplog.text
+
+
+def test_damaged_pairs_are_not_packed(source: Path, tmp_path: Path) -> None:
     damaged = source / "clear" / "5.png"
     damaged.write_bytes(damaged.read_bytes()[:300])
-    write_shards(PairSet(str(source), "its").pairs(), tmp_path / "shards")
-    batch = HazyCrops((), 16, 16, 1, batch=COUNT, seed=0, pairs=Shards(tmp_path / "shards"))[0]
-    assert batch.skipped.sum() == 1
-    number = caplog.text.split("cannot read pair ")[1][:8]
-    assert f"{number}\t5_1_0.90179" in (tmp_path / "shards" / "names.txt").read_text()
+    Image.new("RGB", (5, 5)).save(source / "clear" / "6.png")
+    result = CliRunner().invoke(main, ["data", "pack", str(source), "-o", str(tmp_path / "out"), "--rule", "its"])
+    assert result.exit_code == 1
+    assert "2 of 12 cannot be used" in result.output
+    assert "clear/5.png" in result.output
+    assert "clear/6.png differ in size" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scene_in_both_splits_is_found_wherever_its_files_went(source: Path, shards: Path, tmp_path: Path) -> None:
@@ -110,6 +134,12 @@ def test_shards_of_another_version_are_refused(shards: Path) -> None:
 
 def test_shards_without_an_index_are_refused(shards: Path) -> None:
     (shards / "index.npy").unlink()
+    with pytest.raises(DataError, match="no complete shards"):
+        Shards(shards)
+
+
+def test_an_empty_index_is_no_index(shards: Path) -> None:
+    (shards / "index.npy").write_bytes(b"")
     with pytest.raises(DataError, match="no complete shards"):
         Shards(shards)
 

@@ -290,10 +290,12 @@ def test_any_prior_can_be_studied(folder: Path) -> None:
 def test_what_cannot_be_studied_is_said(tmp_path: Path, folder: Path) -> None:
     for index in range(5):
         picture(index).save(tmp_path / f"{index}.png")
-    with pytest.raises(DataError, match="at least 10 photographs in the held-out part"):
+    with pytest.raises(DataError, match=r"is held out, expected at least 10 and .* got \d of 5"):
         study_prior(tiny_prior(), tmp_path)
     with pytest.raises(DataError, match="no such folder of depth maps"):
         study_prior(tiny_prior(), folder, tmp_path / "none")
+    with pytest.raises(DataError, match="is named as a photograph in"):
+        study_prior(tiny_prior(), folder, tmp_path)
     for timesteps in ((), (0, 1000), (100, 0), (-1, 0)):
         with pytest.raises(ConfigError, match="ascending time-steps from 0 to 999"):
             study_prior(tiny_prior(), folder, config=StudyConfig(timesteps=timesteps))

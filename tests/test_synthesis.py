@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from difflid.data.dataset import HazyCrops, Photo, load_photos
+from difflid.data.photos import open_photo
 from difflid.data.synthesis import Camera, Haze, draw_camera, draw_haze, in_srgb, photograph, render, resample
 from difflid.data.synthetic_pairs import write_pairs
 from difflid.errors import DataError
@@ -175,10 +176,29 @@ def test_photographs_are_upright_and_meet_their_own_depth(tmp_path: Path) -> Non
     np.testing.assert_allclose(photo.depth, deep / 65535, atol=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_photographs_in_16_bit_grey_keep_their_light(tmp_path: Path, suffix: str) -> None:
+    deep = np.linspace(0, 65535, 60, dtype=np.uint16).reshape(10, 6)
+    Image.fromarray(deep).save(tmp_path / f"a{suffix}")
+    clear = np.asarray(open_photo(tmp_path / f"a{suffix}"))
+    np.testing.assert_array_equal(clear, np.rint(deep / 257)[..., None].repeat(3, axis=-1))
+
+
+def test_photographs_of_one_stem_are_refused_before_the_work(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(DataError, match=r"a\.jpg and a\.png would both be written to a_0\.png; rename one"):
+        write_pairs(tmp_path, tmp_path / "out", depth=None, count=1, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_depth_and_earlier_pairs_are_said(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="no such folder"):
         write_pairs(tmp_path, tmp_path / "out", depth=tmp_path / "nope", count=1, seed=0)
     write_pairs(tmp_path, tmp_path / "out", depth=None, count=1, seed=0)
+    Image.new("L", (8, 8)).save(tmp_path / "out" / "of another.png")
+    with pytest.raises(DataError, match=r"no picture in .*out is named as a photograph in .*, such as a"):
+        write_pairs(tmp_path, tmp_path / "other", depth=tmp_path / "out", count=1, seed=0)
     with pytest.raises(DataError, match="out exists already"):
         write_pairs(tmp_path, tmp_path / "out", depth=None, count=1, seed=0)

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,12 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import DynamoBackend
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import TINY_UNET, tiny_prior
 
 from difflid.cli import main
+from difflid.data.photos import photo_files, split_photos
 from difflid.data.real_pairs import PairSet
 from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError, TrainingError
@@ -47,10 +51,13 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    rng = np.random.default_rng(0)
     for index in range(40):  # enough for a held-out one
-        Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(folder / f"{index}.png")
+        noise(folder / f"{index}.png", index)
     return folder
+
+
+def noise(path: Path, seed: int) -> None:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8)).save(path)
 
 
 @pytest.fixture
@@ -238,9 +245,110 @@ def test_a_run_of_before_a_key_was_there_goes_on(loop: LoopConfig, caplog: pytes
     (Path(loop.run) / "config.json").write_text(json.dumps(tree))
     open_run(config)
     assert not caplog.text
-    (Path(loop.run) / "config.json").write_text("{")
-    open_run(config)
-    assert "whether the recipe" in caplog.text
+
+
+@pytest.mark.parametrize("left", [None, "{"])
+def test_a_run_whose_recipe_is_not_known_does_not_go_on(loop: LoopConfig, left: str | None) -> None:
+    config = begun(RestorationTrainingConfig("prior", loop, "photos"))
+    file = Path(loop.run) / "config.json"
+    file.unlink()
+    if left:
+        file.write_text(left)
+    with pytest.raises(ConfigError, match=r"recipe it began is not known: cannot read .*config\.json.*--dry-run"):
+        open_run(config)
+    assert (file.read_text() if file.exists() else None) == left
+
+
+def test_other_photographs_are_not_taken_for_those_that_a_run_began_with(
+    photos: Path, loop: LoopConfig, tmp_path: Path
+) -> None:
+    config = restoration_config(photos, loop, tmp_path)
+    longer = replace(config, loop=replace(loop, images=24))
+    train_restoration(config)
+    noise(photos / "new.png", 40)
+    (photos / "3.png").unlink()
+    with pytest.raises(DataError, match=r"other pictures.*: gone photos/3 \(1 in all\); added photos/new \(1 in all\)"):
+        train_restoration(longer)
+    noise(photos / "3.png", 3)
+    (photos / "new.png").unlink()
+    train_restoration(longer)
+    (Path(loop.run) / "pictures.json").unlink()  # as before there was such a file
+    train_restoration(replace(config, loop=replace(loop, images=28)))
+    assert len(json.loads((Path(loop.run) / "pictures.json").read_text())) == len(split_photos(photo_files(photos))[0])
+
+
+def test_a_prior_goes_on_with_the_photographs_that_it_began_with(photos: Path, loop: LoopConfig) -> None:
+    train_prior(prior_config(photos, loop))
+    noise(photos / "new.png", 40)
+    with pytest.raises(DataError, match=r"added photos/new \(1 in all\)"):
+        train_prior(prior_config(photos, replace(loop, images=24)))
+
+
+def test_a_finished_run_has_its_result_again(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    config = restoration_config(photos, loop, tmp_path)
+    weights = train_restoration(config) / "model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(weights.parent)
+    assert train_restoration(config) == weights.parent
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_too_few_photographs_to_hold_one_out_are_refused(
+    photos: Path, loop: LoopConfig, tmp_path: Path, count: int
+) -> None:
+    held_out = split_photos(photo_files(photos))[1][0]
+    for place, path in enumerate(photo_files(photos)):
+        if path != held_out if count == 1 else place >= count or path == held_out:
+            path.unlink()
+    config = restoration_config(photos, loop, tmp_path)
+    for train in (lambda: train_prior(prior_config(photos, loop)), lambda: train_restoration(config)):
+        with pytest.raises(
+            DataError, match=r"photos: one .* held out, expected at least 1 and others to train on, got \d of"
+        ):
+            train()
+    unheld = replace(config, validation_photos=0)
+    if count == 1:
+        with pytest.raises(DataError, match="got 1 of 1"):
+            train_restoration(unheld)
+    else:
+        assert (train_restoration(unheld) / "model.safetensors").exists()
+
+
+def test_no_photographs_may_be_validated_on(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    train_restoration(replace(restoration_config(photos, loop, tmp_path), validation_photos=0))
+    stats = [json.loads(line) for line in (Path(loop.run) / "stats.jsonl").read_text().splitlines()]
+    assert not any("clear" in line or "synthetic" in line for line in stats)
+
+
+@pytest.fixture
+def _first_accelerator() -> Iterator[None]:
+    """Let Accelerate look at its variables, as it does once in a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("_first_accelerator")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "bf16"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4"),
+        ("ACCELERATE_DYNAMO_BACKEND", "inductor"),
+        ("ACCELERATE_TORCH_DEVICE", "meta"),
+    ],
+)
+def test_the_recipe_alone_says_how_is_trained(
+    loop: LoopConfig, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    accelerator = open_run(RestorationTrainingConfig("prior", loop, "photos"))
+    assert os.environ[variable] == value
+    assert accelerator.mixed_precision == "no"
+    assert accelerator.gradient_accumulation_steps == 1
+    assert accelerator.state.dynamo_plugin.backend == DynamoBackend.NO
+    assert accelerator.device.type == "cpu"
 
 
 def test_the_others_wait_for_the_validation(loop: LoopConfig) -> None:
@@ -336,6 +444,24 @@ def test_broken_photographs_are_all_named_before_training(photos: Path, loop: Lo
             train(config)  # type: ignore[operator]
 
 
+def test_the_damaged_photographs_that_the_message_leaves_out_are_in_the_log(
+    photos: Path, loop: LoopConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_files, _ = split_photos(photo_files(photos))
+    for path in train_files[:7]:
+        path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"7 of \d+ cannot be used") as raised:
+        train_prior(prior_config(photos, loop))
+    told = f"{raised.value}{caplog.text}"
+    assert all(told.count(f"{path}:") == 1 for path in train_files[:7])
+
+
+def test_a_network_that_diverges_is_said_to(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
+    wild = replace(loop, images=400, rate=1e30, warmup=0, validate_every=1000)
+    with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images, at step \d+"):
+        train_restoration(restoration_config(photos, wild, tmp_path))
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(photos: Path, loop: LoopConfig) -> None:
     run = Path(train_prior(prior_config(photos, loop))).parent
     kept = (run / "checkpoint.pt").read_bytes()
@@ -396,9 +522,11 @@ def test_the_rate_rises_then_falls(loop: LoopConfig) -> None:
 
 
 def test_overrides_and_their_types() -> None:
-    path = RECIPES / "default-cpu.toml"
-    config = read_config(RestorationTrainingConfig, path, ["loop.rate=1", "loop.run=runs/x", "network.widths=[8, 16]"])
-    assert (config.loop.rate, config.loop.run, config.network.widths) == (1.0, "runs/x", (8, 16))
+    path = RECIPES / "default-imagenet.toml"
+    config = read_config(
+        RestorationTrainingConfig, path, ["loop.rate=1", "loop.run=runs/x", "network.widths=[8, 16, 32]"]
+    )
+    assert (config.loop.rate, config.loop.run, config.network.widths) == (1.0, "runs/x", (8, 16, 32))
 
 
 @pytest.mark.parametrize(
@@ -409,11 +537,46 @@ def test_overrides_and_their_types() -> None:
         ("crop", "an override is key=value"),
         ("loop=3", "loop is a table"),
         ("prior.side=3", "is a value, not a table"),
+        ("start=3", "start must be of type str, got 3"),
+        ("network.widths=[8, '16', 32]", r"network\.widths\[1\] must be of type int, got '16'"),
+        ("loop.learn=[1]", r"loop\.learn\[0\] must be of type str, got 1"),
+        ("loop.images=0", r"loop\.images must be at least 1, got 0"),
+        ("loop.batch=0", r"loop\.batch must be at least 1, got 0"),
+        ("loop.accumulate=-1", r"loop\.accumulate must be at least 1, got -1"),
+        ("loop.checkpoint_every=0", r"loop\.checkpoint_every must be at least 1"),
+        ("loop.validate_every=0", r"loop\.validate_every must be at least 1"),
+        ("loop.workers=-1", r"loop\.workers must be at least 0, got -1"),
+        ("loop.seed=-1", r"loop\.seed must be at least 0"),
+        ("loop.rate=-1e-4", r"loop\.rate must be at least 0, got -0\.0001"),
+        ("loop.rate=nan", r"loop\.rate must be at least 0, got nan"),
+        ("loop.rate_end=2", r"loop\.rate_end must be from 0 to 1, got 2"),
+        ("network.heads=[0, 0, 5]", r"network\.heads 5 does not divide network\.widths 128"),
+        ("network.heads=[4]", r"network\.heads are of one length"),
+        ("network.widths=[32, 64, 0]", r"network\.widths\[2\] must be at least 1"),
+        ("content_timestep=1000", "content_timestep must be from 0 to 999, got 1000"),
+        ("haze_timestep=-1", "haze_timestep must be from 0 to 999, got -1"),
+        ("crop=0", "crop must be at least 1"),
+        ("crop=100", "crop 100 is no multiple of 8"),
+        ("crops=0", "crops must be at least 1"),
+        ("pair_share=1.5", "pair_share must be from 0 to 1"),
+        ("frame=0", "frame must be from 0.01 to 1"),
+        ("validation_photos=-1", "validation_photos must be at least 0"),
+        ("losses.l1=-1", r"losses\.l1 must be at least 0"),
+        ("wholes=400032", r"wholes 400032 .* of loop\.images 400000"),
     ],
 )
 def test_a_wrong_override_says_what_is_wrong(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        read_config(RestorationTrainingConfig, RECIPES / "default-cpu.toml", [override])
+        read_config(RestorationTrainingConfig, RECIPES / "default-imagenet.toml", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("guide_size=0", "guide_size must be at least 1"), ("crop=0", "crop must be from 0.01 to 1, got 0")],
+)
+def test_a_wrong_setting_of_a_prior_is_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_config(PriorTrainingConfig, RECIPES / "prior-cpu.toml", [override])
 
 
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Training the network on real pairs, alone and mixed with photographs, and from the weights of a model."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,17 +165,10 @@ def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrai
     assert not any(key.startswith(("stem", "decoder", "head")) for key in weights)
     trained = Dehazer.from_pretrained(train_restoration(config))
     assert trained(torch.rand(3, 20, 30)).shape == (3, 20, 30)
-    both = replace(
-        config,
-        start=f"{config.loop.run}/result",
-        levels_from=str(tmp_path / "start"),
-        network=replace(TINY_RECIPE, guide_contrast=True, guide_smoke=True),
-    )
-    weights, guide = RestorationObjective(both).model.state_dict(), trained.network.state_dict()
-    assert torch.equal(weights["head.weight"], known["head.weight"])
-    assert all(torch.equal(weights[key], value) for key, value in guide.items())
-    with pytest.raises(ConfigError, match="expected start as well"):
-        replace(both, start=None)
+    levels = replace(TINY_RECIPE, guide_contrast=True, guide_smoke=True)
+    both = replace(config, start=f"{config.loop.run}/result", network=levels)
+    weights = RestorationObjective(both).model.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in trained.network.state_dict().items())
     wider = replace(config, network=replace(guide_only, guide_width=8))
     with pytest.raises(ModelError, match="guide_width"):
         RestorationObjective(wider)
@@ -242,6 +236,47 @@ def test_a_start_of_another_prior_is_refused(config: RestorationTrainingConfig, 
 def test_validation_on_scenes_that_are_trained_on_is_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="such as 01"):
         RestorationObjective(replace(config, validation_pairs={"all": PairSet(str(tmp_path))}))
+
+
+def test_a_scene_under_two_names_is_in_one_split(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    for folder in ("hazy", "clear"):
+        shutil.copy(tmp_path / folder / "02.png", tmp_path / folder / "05.png")
+    copied = replace(config.validation_pairs["halved"], names=("04..05",))
+    with pytest.raises(DataError, match=r"1 validation pairs show scenes .* in the training pairs, such as 05"):
+        RestorationObjective(replace(config, validation_pairs={"x": copied}))
+
+
+def test_a_run_goes_on_with_the_pairs_that_it_began_with(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    scenes = replace(config, train_pairs={"halved": PairSet(str(tmp_path), names=("0[1235]*",))})
+    train_restoration(config)
+    named = Path(config.loop.run) / "pictures.json"
+    assert json.loads(named.read_text()) == ["train_pairs/01", "train_pairs/02", "train_pairs/03"]
+    (tmp_path / "hazy" / "02.png").unlink()
+    with pytest.raises(DataError, match=r"began with other pictures .*: gone train_pairs/02 \(1 in all\)\. Put"):
+        train_restoration(replace(config, loop=replace(config.loop, images=16)))
+    with pytest.raises(ConfigError, match=r"train_pairs\.halved\.names"):
+        train_restoration(scenes)
+
+
+def test_a_run_goes_on_with_the_shards_that_it_began_with(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    pairs, shards = config.train_pairs["halved"].pairs(), tmp_path / "shards"
+    packed = replace(config, train_pairs={}, shards=str(shards))
+    write_shards(pairs, shards)
+    train_restoration(packed)
+    shutil.rmtree(shards)
+    write_shards(pairs[:2], shards)
+    with pytest.raises(DataError, match=r"began with other pictures .*: gone shards/\w{64}.*; added shards/\w{64}"):
+        train_restoration(packed)
+
+
+def test_depth_maps_that_came_later_are_refused(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    mixed = replace(with_photos(config, tmp_path / "photos"), depth=str(tmp_path / "depth"))
+    (tmp_path / "depth").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "depth" / "7.png")
+    train_restoration(mixed)
+    Image.new("L", (4, 4)).save(tmp_path / "depth" / "8.png")
+    with pytest.raises(DataError, match=r"added depth/8 \(1 in all\)"):
+        train_restoration(mixed)
 
 
 def test_a_damaged_pair_is_refused_at_the_start(config: RestorationTrainingConfig, tmp_path: Path) -> None:

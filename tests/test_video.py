@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import Colorspace
 from click.testing import CliRunner
-from films import SOURCE, about, listen, look, make_film, play
+from films import SOURCE, about, listen, look, make_film, make_film_of_the_future, play
 from PIL import Image
 from skimage.data import chelsea
+from test_image_formats import P3
 from tiny import tiny_dehazer
 
 import difflid.inference.steady
@@ -63,6 +65,56 @@ def test_all_but_the_haze_is_kept(dehazer, tmp_path, name):
             (kept, times), (given, due) = listen(job.target), listen(job.source)
             assert kept == given != []
             assert times == pytest.approx(due, abs=0.001)  # Matroska counts milliseconds
+
+
+def test_the_same_film_gives_the_same_bytes(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", frames=14, size=(96, 64), steps=(1, 1, 3), time_base=Fraction(1, 1000))
+    results = set()
+    for _ in range(6):
+        dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mp4", Settings(smoothing=0))
+        results.add((tmp_path / "b.mp4").read_bytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "colours"),
+    [("a.mkv", "libx264rgb", "rgb24", (0, 2, 1, 13)), ("a.mov", "qtrle", "rgb24", (2, 0, 2, 2))],
+)
+def test_what_was_rgb_is_coded_by_the_matrix_that_is_declared(dehazer, tmp_path, name, codec, pixels, colours):
+    film = {"codec": codec, "pixels": pixels, "colours": colours, "time_base": Fraction(1, 1000)}
+    make_film(tmp_path / name, frames=1, sound=None, **film)
+    dehaze_video(dehazer, tmp_path / name, tmp_path / "b.mkv", Settings(strength=0))
+    (_, [hazy]), ([facts], [clear]) = look(tmp_path / name), look(tmp_path / "b.mkv")
+    assert facts[5] == Colorspace.ITU709
+    assert np.abs(hazy - clear).mean() < 2.5
+
+
+def test_what_becomes_rgb_has_no_matrix(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", frames=1, sound=None)
+    dehaze_video(dehazer, tmp_path / "a.mp4", tmp_path / "b.mkv", Settings(strength=0, codec="libx264rgb"))
+    (_, [hazy]), ([facts], [clear]) = look(tmp_path / "a.mp4"), look(tmp_path / "b.mkv")
+    assert facts[4:6] == ("gbrp", 0)
+    assert np.abs(hazy - clear).mean() < 2.5
+
+
+def test_sound_of_an_unknown_codec_is_left_out_aloud(dehazer, tmp_path, caplog):
+    make_film_of_the_future(tmp_path / "a.mkv", "sound")
+    report = dehaze_video(dehazer, tmp_path / "a.mkv", tmp_path / "b.mkv")
+    assert report.frames == 2
+    assert re.findall("a.mkv: audio left out, whose codec FFmpeg does not know", caplog.text)
+    with av.open(str(tmp_path / "b.mkv")) as film:
+        assert not film.streams.audio
+
+
+def test_an_interlaced_film_is_said_to_become_progressive(dehazer, tmp_path, caplog):
+    for flags in ("+ilme+ildct", "0"):
+        caplog.clear()
+        options = {"flags": flags, "b:v": "1M"}
+        make_film(
+            tmp_path / "a.mkv", frames=1, sound=None, codec="mpeg2video", time_base=Fraction(1, 25), options=options
+        )
+        dehaze_video(dehazer, tmp_path / "a.mkv", tmp_path / "b.mkv")
+        assert ("a.mkv is interlaced" in caplog.text) == (flags != "0")
 
 
 def test_subtitles_and_chapters_are_kept(dehazer, tmp_path):
@@ -143,6 +195,13 @@ def test_strip_drops_what_is_said_of_the_film(dehazer, tmp_path):
         assert not {"title", "com.example.lens"} & set(about(film))
 
 
+def test_the_result_of_a_private_film_is_private(dehazer, tmp_path):
+    make_film(tmp_path / "a.mp4", sound=None, frames=2)
+    (tmp_path / "a.mp4").chmod(0o600)
+    assert len(list(dehaze_files(dehazer, [Job(tmp_path / "a.mp4", tmp_path / "b.mp4")]))) == 1
+    assert (tmp_path / "b.mp4").stat().st_mode & 0o777 == 0o600
+
+
 def test_the_white_balance_is_of_pictures(dehazer, tmp_path):
     make_film(tmp_path / "a.mp4", frames=2)
     with pytest.raises(VideoError, match="white balance is of pictures only"):
@@ -173,6 +232,7 @@ def test_quality_can_be_chosen(dehazer, tmp_path):
         ("text.mp4", "out.mp4", None, "cannot dehaze .*text.mp4"),
         ("missing.mp4", "out.mp4", None, "No such file"),
         ("sound.mkv", "out.mp4", None, "no video stream"),
+        ("future.mkv", "out.mp4", None, "FFmpeg does not know the codec of its video"),
         ("film.mp4", "out.webm", None, "a webm file cannot hold audio as aac; write an .mkv file"),
         ("film.mp4", "out.mp4", "abacus", "abacus encodes no video; expected h264, hevc, av1, vp9 or a video encoder"),
         ("film.mp4", "out.mp4", "aac", "aac encodes no video; expected h264"),
@@ -183,6 +243,7 @@ def test_quality_can_be_chosen(dehazer, tmp_path):
 def test_what_cannot_be_done_is_said_and_leaves_nothing(dehazer, tmp_path, name, target, codec, message):
     (tmp_path / "text.mp4").write_text("no video")
     make_film(tmp_path / "film.mp4", frames=2)
+    make_film_of_the_future(tmp_path / "future.mkv", "video")
     with av.open(str(tmp_path / "sound.mkv"), "w") as film:
         play(film, film.add_stream("flac", rate=48_000))
     (tmp_path / "out.mp4").write_bytes(b"precious")
@@ -385,3 +446,11 @@ def test_frames_come_back_as_they_came(dehazer, kind):
     assert type(result) is type(frame)
     assert np.asarray(result).shape == np.asarray(frame).shape
     assert np.asarray(result).dtype == np.asarray(frame).dtype
+
+
+@pytest.mark.parametrize("strength", [0, 1])
+def test_frames_keep_what_is_beyond_srgb(dehazer, strength):
+    frame = Image.fromarray(np.full((32, 32, 3), (250, 20, 20), np.uint8))
+    frame.info["icc_profile"] = P3
+    (result,) = dehaze_frames(dehazer, [frame], strength=strength)
+    assert np.asarray(result)[..., 1:].max() <= 20  # cut off, green would be 51

@@ -19,6 +19,19 @@ def test_a_picture_is_reduced_in_bands_as_at_once(size: tuple[int, int], monkeyp
     assert torch.equal(reduce(Source.of(image), 16, 24), whole)
 
 
+def test_a_high_and_narrow_picture_is_widened_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, interpolate = [], F.interpolate
+
+    def noted(image: torch.Tensor, **options: object) -> torch.Tensor:
+        result = interpolate(image, **options)
+        sizes.append(result[0, 0].numel())
+        return result
+
+    monkeypatch.setattr(F, "interpolate", noted)
+    reduce(Source.of(torch.rand(1, 3, 3000, 2)), 16, 24)
+    assert max(sizes) == 3000 * 2
+
+
 @pytest.mark.parametrize("size", [(1, 1), (9, 1), (64, 96), (67, 129)])
 def test_what_was_seen_is_enlarged_in_bands_as_at_once(size: tuple[int, int]) -> None:
     small, image = torch.rand(1, 3, 9, 16), torch.rand(1, 3, *size)

@@ -1,6 +1,7 @@
 """Watching a folder; what happens between two looks is scripted."""
 
 import os
+import shutil
 from contextlib import suppress
 from functools import partial
 
@@ -30,8 +31,8 @@ class Script:
 def watched(folder, *steps, arrived=None, **options):
     arrived = [] if arrived is None else arrived
     with suppress(KeyboardInterrupt):
-        for jobs in watch_folder(folder, folder / "out", wait=Script(*steps), **options):
-            arrived.append([job.source.name for job in jobs])
+        for jobs, failures in watch_folder(folder, folder / "out", wait=Script(*steps), **options):
+            arrived.append([job.source.name for job in jobs] + [str(failure.error) for failure in failures])
             for job in jobs:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 job.target.touch()
@@ -81,6 +82,38 @@ def test_a_picture_that_changes_is_taken_again_only_to_overwrite(tmp_path, overw
     assert watched(tmp_path, *steps, overwrite=overwrite) == [["a.jpg"]] * (2 if overwrite else 1)
 
 
+def test_a_result_that_another_has_is_told_once_and_the_others_go_on(tmp_path):
+    def arrive(name):
+        return lambda: append(tmp_path / name, b"1")
+
+    def take_away():
+        (tmp_path / "b.tif").unlink()
+        (tmp_path / "out" / "b.tif").unlink()
+
+    steps = [arrive("b.tif"), nothing, arrive("a.png"), arrive("b.nef"), nothing, arrive("c.png"), nothing, nothing]
+    steps += [take_away, nothing, nothing]
+    told = f"{tmp_path}/b.tif and {tmp_path}/b.nef would both be written to {tmp_path}/out/b.tif; dehaze them apart"
+    for overwrite in (False, True):
+        assert watched(tmp_path, *steps, overwrite=overwrite) == [["b.tif"], ["a.png"], [told], ["c.png"], ["b.nef"]]
+        shutil.rmtree(tmp_path / "out")
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_a_result_that_another_has_fails_at_the_command_line(tmp_path, monkeypatch):
+    tiny_dehazer().save_pretrained(tmp_path / "model")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "a.webp"):
+        photo().save(tmp_path / "in" / name)
+    monkeypatch.setattr("difflid.inference.watch.time.sleep", Script(nothing, nothing))
+    words = ["dehaze", str(tmp_path / "in"), "--watch", "--maps", "--model", str(tmp_path / "model")]
+    result = CliRunner().invoke(main, [*words, "-o", str(tmp_path / "out"), "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "a.png  24x16  " in result.stdout
+    assert "difflid: 1 dehazed, 1 failed in " in result.stderr
+    assert "would both be written to" in result.stderr
+
+
 def test_the_command_line_ends_with_a_summary(tmp_path, monkeypatch):
     tiny_dehazer().save_pretrained(tmp_path / "model")
     folder = tmp_path / "in"
@@ -98,5 +131,8 @@ def test_the_command_line_ends_with_a_summary(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
-def test_one_folder_is_watched():
-    assert CliRunner().invoke(main, ["dehaze", "a.png", "--watch"]).exit_code == 2
+@pytest.mark.parametrize("words", [["a.png"], ["-"], [".", "-o", "-"]])
+def test_one_folder_is_watched(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["dehaze", *words, "--watch"])
+    assert (result.exit_code, [*tmp_path.iterdir()]) == (2, [])

@@ -74,11 +74,7 @@ class Dehazed:
     picture: Picture
     haze_score: float  # share of veil in [0, 1], see Restoration
     maps: Mapping[str, Samples]  # transmission and depth (H, W, 1), airlight (H, W, 3)
-
-    @property
-    def left_alone(self) -> bool:
-        """Whether no haze was found, so that the picture is the one that was given."""
-        return self.haze_score < NO_HAZE
+    left_alone: bool  # no haze was found, and the picture is the one that was given
 
 
 class Dehazer(nn.Module):
@@ -168,7 +164,7 @@ class Dehazer(nn.Module):
     ) -> Dehazed:
         """Remove the haze from a picture of any size, in little more memory than twice its samples.
 
-        A picture without haze (a haze score below `NO_HAZE`) is given back as it is.
+        A picture without haze (a haze score below `NO_HAZE`) is given back as it is, but for the white balance.
 
         Args:
             picture: see :func:`difflid.image.load`.
@@ -199,7 +195,8 @@ class Dehazer(nn.Module):
             veil += float((1 - view.seen.transmission).sum(dtype=torch.float64))
             _paint_maps(seen, view)
         score = veil / (height * width)
-        return Dehazed(picture if score < NO_HAZE else result, score, seen)
+        left_alone = score < NO_HAZE and not white_balance
+        return Dehazed(picture if left_alone else result, score, seen, left_alone)
 
     def _views(
         self, source: Source, condition: Condition, tile: int | None, detail: Detail, *, batch: int = 1

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from difflid.errors import ConfigError, MissingExtra
-from difflid.files import whole
+from difflid.files import part_name, whole
 
 __all__ = ["Place", "Remote", "place", "write_whole"]
 
@@ -124,7 +124,7 @@ class Remote:
         if not _GROWING & self._protocols:
             self._call("pipe_file", self.path, data)
             return
-        part = self.with_name(f".{self.name}.part")
+        part = self.with_name(part_name(self.name))
         self._call("makedirs", self.parent.path, exist_ok=True)
         try:
             self._call("pipe_file", part.path, data)

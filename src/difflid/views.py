@@ -59,14 +59,17 @@ class View:
 
 
 def reduce(source: Source, height: int, width: int) -> Tensor:
-    """Squeeze a picture to ``(B, 3, height, width)`` in [0, 1], first along the rows, then along the columns."""
-    narrow = torch.empty(0)
+    """Bring a picture to ``(B, 3, height, width)`` in [0, 1], squeezing first along the rows, then along the columns.
+
+    A picture that is narrower than that is widened last: it may be very high.
+    """
+    narrow, between = torch.empty(0), min(width, source.size[1])
     for band in source.bands():
-        part = _squeeze(source.read(band, _ALL).float().clamp(0, 1), width=width)
+        part = _squeeze(source.read(band, _ALL).float().clamp(0, 1), width=between)
         if not len(narrow):  # one block: many small ones between large ones that come and go would split the memory
-            narrow = part.new_empty(len(part), 3, source.size[0], width)
+            narrow = part.new_empty(len(part), 3, source.size[0], between)
         narrow[:, :, band] = part
-    return _squeeze(narrow, height=height).clamp(0, 1)
+    return _squeeze(_squeeze(narrow, height=height), width=width).clamp(0, 1)
 
 
 def _squeeze(image: Tensor, *, height: int | None = None, width: int | None = None) -> Tensor:

@@ -4,8 +4,10 @@ The modules import only click; whatever a verb needs, it imports when it runs. S
 """
 
 import logging
+import sys
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -54,6 +56,8 @@ class _Verbs(click.Group):
         """Turn what stops a verb on purpose into one line and an exit code."""
         warnings.filterwarnings("ignore", module="PIL")  # what matters of a damaged file comes as an ImageError
         logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # as above
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes, which need not be UTF-8
         try:
             return super().invoke(ctx)
         except DifflidError as error:

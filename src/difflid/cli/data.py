@@ -24,7 +24,7 @@ def data() -> None:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order in which they are packed."
 )
 def pack(source: Path, output: Path, rule: str, names: tuple[str, ...], shard_megabytes: int, seed: int) -> None:
-    """Pack pairs of hazy and clear pictures into tar files for training on large sets."""
+    """Pack pairs of hazy and clear pictures into tar files for training on large sets, none of them damaged."""
     from difflid.data.real_pairs import PairSet
     from difflid.data.shards import write_shards
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from difflid.dehazer import Dehazer, Detail
-    from difflid.inference import Job, Settings
+    from difflid.inference import FileFailure, Job, Settings
 
 __all__ = ["dehaze"]
 
@@ -137,6 +137,8 @@ def dehaze(
     if watch:
         if len(inputs) > 1 or isinstance(inputs[0], Remote) or not inputs[0].is_dir():
             raise click.UsageError("--watch needs one folder of this machine as INPUT")
+        if output == _STREAM:
+            raise click.UsageError("--watch needs a folder as OUTPUT")
         folder = watch_folder(inputs[0], output, maps=maps, recursive=recursive, overwrite=overwrite)
         _exit(_watch(load_dehazer(model, device, threads), folder, settings))
     if _STREAM in (*inputs, output):
@@ -156,12 +158,15 @@ def dehaze(
     _exit(reports)
 
 
-def _watch(dehazer: "Dehazer", arrivals: "Iterator[list[Job]]", settings: "Settings") -> Reports:
+def _watch(
+    dehazer: "Dehazer", arrivals: "Iterator[tuple[list[Job], list[FileFailure]]]", settings: "Settings"
+) -> Reports:
     from difflid.inference import dehaze_files
 
     click.echo("difflid: watching; Ctrl-C ends it", err=True)
     with Reports(None) as reports, suppress(KeyboardInterrupt):
-        for jobs in arrivals:
+        for jobs, failures in arrivals:
+            reports.tell(failures)
             reports.tell(dehaze_files(dehazer, jobs, settings))
     return reports
 

@@ -9,6 +9,8 @@ from difflid.cli.usage import claim, value_of
 
 __all__ = ["evaluate"]
 
+REPORT = ("results.json", "results.csv", "report.html")
+
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1)
@@ -23,7 +25,11 @@ __all__ = ["evaluate"]
     help="Another program, with {in} and {out} for PNG files; no shell; repeatable.",
 )
 @click.option(
-    "--metric", "metrics", metavar="NAME", multiple=True, help="lpips, or MODULE:FUNCTION of one's own; repeatable."
+    "--metric",
+    "metrics",
+    metavar="NAME",
+    multiple=True,
+    help="lpips, or MODULE:FUNCTION of one's own, where the clear picture is known; repeatable.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N pictures of each set.")
 @click.option("--device", help="Of the models, such as cpu, cuda or cuda:1.  [default: the fastest here]")
@@ -57,11 +63,12 @@ def evaluate(
     if not models and not commands:
         raise click.UsageError("name at least one MODEL or baseline, or give --command")
     if report:
-        claim(report, "results.json")
+        claim(report, *REPORT)
     import torch
 
     from difflid import evaluation
     from difflid.cli.devices import choose_device
+    from difflid.errors import ModelError
 
     if metrics:
         sys.path.insert(0, str(Path.cwd()))  # a module may lie here, as with python -m
@@ -76,6 +83,10 @@ def evaluate(
     with value_of("--device"):
         chosen = choose_device(device)
     sets = evaluation.open_sets(data, limit)
+    if metrics and all(each.kind == "hazy" for each in sets):
+        raise click.BadParameter(
+            "it compares with the clear picture, which nobody knows of a hazy: set", param_hint="'--metric'"
+        )
     methods = [*evaluation.open_methods(models, chosen), *programs]
     total = len(methods) * sum(len(each.pairs) for each in sets)
     with click.progressbar(length=total, label="evaluating", file=sys.stderr) as bar:
@@ -87,3 +98,5 @@ def evaluate(
         results.save(report)
         evaluation.write_report(results, methods, sets, report / "report.html")
         click.echo(f"\nreport: {report / 'report.html'}")
+    if results.failures:
+        raise ModelError(f"left out of the results: {'; '.join(results.failures.values())}")

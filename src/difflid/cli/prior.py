@@ -94,8 +94,12 @@ def _refuse_existing(out: Path) -> None:
 
 def _save(converted: "UNetPrior", out: Path, dtype: str) -> None:
     import torch
+    from safetensors import SafetensorError
 
-    converted.save(out, dtype=getattr(torch, dtype))
+    try:
+        converted.save(out, dtype=getattr(torch, dtype))
+    except (OSError, SafetensorError) as error:  # the disk is full, say
+        raise DataError(f"cannot write {out}: {error}") from error
     _describe(converted, out)
 
 

@@ -39,7 +39,7 @@ class Reports:
     def __exit__(self, *_: Any) -> None:
         self._frames.close()
         self._bar.close()
-        if self._count is None or self._count + self._skipped > 1:
+        if self._count != 1 or self._skipped:
             self._summarise()
 
     def _show_bar(self, unit: str, total: int | None, *, hidden: bool = False) -> Any:
@@ -97,7 +97,7 @@ def _haze(report: "FileReport") -> str:
     score = report.haze_score
     if score >= NO_HAZE:
         return f"{next(word for limit, word in _HAZE if score <= limit)} ({score:.2f})"
-    left = ", left as it is" if report.frames == 1 else ""  # the frames of a video are treated alike
+    left = ", left as it is" if report.left_alone else ""
     return f"no haze found{left} ({score:.3f})"
 
 

@@ -24,7 +24,7 @@ from difflid.data.shards import Shards
 from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, in_srgb, photograph, render
 from difflid.errors import DataError, ImageError
 
-__all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos"]
+__all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos", "refuse_other_depth"]
 
 log = logging.getLogger(__name__)
 Arrays = tuple[NDArray[np.float32], ...]
@@ -63,10 +63,27 @@ def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]
     Raises:
         DataError: a picture cannot be read, or there is no folder of depth maps.
     """
-    if depth_folder and not depth_folder.is_dir():
-        raise DataError(f"no such folder of depth maps: {depth_folder}")
-    depths = {path.stem: path for path in photo_files(depth_folder)} if depth_folder else {}
+    depths = _depth_maps(depth_folder)
     return decode_all(files, lambda path: _load_photo(path, depths.get(path.stem)))
+
+
+def refuse_other_depth(files: Sequence[Path], depth_folder: Path | None) -> None:
+    """Refuse a folder of depth maps none of which is of one of these photographs.
+
+    Raises:
+        DataError: it is one, or there is no such folder.
+    """
+    if depth_folder and not _depth_maps(depth_folder).keys() & {path.stem for path in files}:
+        raise DataError(
+            f"no picture in {depth_folder} is named as a photograph in {files[0].parent}, such as {files[0].stem}"
+        )
+
+
+def _depth_maps(folder: Path | None) -> dict[str, Path]:
+    """List the depth maps by the name of their photograph."""
+    if folder and not folder.is_dir():
+        raise DataError(f"no such folder of depth maps: {folder}")
+    return {path.stem: path for path in photo_files(folder)} if folder else {}
 
 
 def _load_photo(path: Path, depth: Path | None) -> Photo:

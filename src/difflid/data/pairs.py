@@ -4,6 +4,7 @@ A `PairRule` says where the two kinds of files lie and what in a file's stem nam
 public data sets (`DATA_SETS`); any other collection is a plain folder with equal stems or a TSV file.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +14,23 @@ from pathlib import Path
 from torch import Tensor
 
 from difflid import image
-from difflid.data.photos import photo_files
+from difflid.data.photos import decode_all, photo_files
 from difflid.errors import DataError, ImageError
 
-__all__ = ["DATA_SETS", "Pair", "PairRule", "find_pairs", "fitted", "load_pair", "load_photo", "read_pairs"]
+__all__ = [
+    "DATA_SETS",
+    "Pair",
+    "PairRule",
+    "find_pairs",
+    "fitted",
+    "listed",
+    "load_pair",
+    "load_photo",
+    "read_pairs",
+    "refuse_damaged",
+]
 
+log = logging.getLogger(__name__)
 SHOWN = 5  # names listed in an error
 
 
@@ -45,6 +58,7 @@ class PairRule:
     hazy_keys: tuple[str, ...] = ("(.+)",)  # in order of preference
     clear_keys: tuple[str, ...] = ("(.+)",)
     crop: int = 0  # of each Pair
+    twins: tuple[str, str] = ("", "")  # ends of the names of a split's hazy and its clear folder, which may be lacking
 
 
 HAZY_FOLDERS = ("hazy", "haze", "Hazy", "input")
@@ -60,12 +74,13 @@ RESIDE = PairRule(
 # synthetic/0586.jpg belongs to original/0586.jpg.
 HSTS = PairRule(("synthetic", "synthetic/synthetic"), ("original", "synthetic/original"))
 # 01_outdoor_hazy.jpg belongs to 01_outdoor_GT.jpg, 01_hazy.png to 01_GT.png (NH-HAZE of 2020: in one folder); or equal
-# stems (NH-HAZE of 2021: in NTIRE2021_Train_Hazy and NTIRE2021_Train_HazeFree).
+# stems (NH-HAZE of 2021: in NTIRE2021_Train_Hazy and NTIRE2021_Train_HazeFree; NTIRE2021_Valid_Hazy came alone).
 NTIRE = PairRule(
     (*HAZY_FOLDERS, "NTIRE*_Hazy", "."),
     (*CLEAR_FOLDERS, "NTIRE*_HazeFree", "."),
     hazy_keys=("(.+)_hazy", "(.+)"),
     clear_keys=("(.+)_GT", "(.+)"),
+    twins=("_Hazy", "_HazeFree"),
 )
 # 1_Hazy.bmp belongs to 1_Image_.bmp, Adirondack_Hazy.bmp to Adirondack_im0.png.
 D_HAZY = PairRule(("*_Hazy",), ("*_GT",), ("(.+)_Hazy",), ("(.+)_(?:Image_|im0)",))
@@ -98,6 +113,7 @@ def find_pairs(folder: Path, rule: PairRule = FOLDER) -> list[Pair]:
     if not folder.is_dir():
         raise DataError(f"no such data set folder: {folder}")
     hazy_files, clear_files = _pictures(folder, rule.hazy_folders), _pictures(folder, rule.clear_folders)
+    hazy_files = _published(hazy_files, rule.twins)
     if hazy_files == clear_files:
         clear_files = [path for path in clear_files if _scenes(path, rule.clear_keys[:1])]
         hazy_files = [path for path in hazy_files if path not in set(clear_files)]
@@ -116,15 +132,20 @@ def read_pairs(file: Path) -> list[Pair]:
         DataError: the file or a file it names is missing, a line has another form, or no pair is in it.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the list of pairs {file}: {error}") from error
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     pairs = [_row_pair(file, number, row) for number, row in rows if row[:2] != ["hazy", "clear"]]
     missing = [str(path) for pair in pairs for path in (pair.hazy, pair.clear) if not path.is_file()]
     if missing:
-        raise DataError(f"{file} names {_first(missing)} that do not exist; paths are relative to the file")
+        raise DataError(f"{file} names {listed(missing)} that do not exist; paths are relative to the file")
     return _named(pairs, file)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first few for an error, and say how many there are."""
+    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''} ({len(names)} in all)"
 
 
 def load_pair(pair: Pair) -> tuple[Tensor, Tensor]:
@@ -134,6 +155,15 @@ def load_pair(pair: Pair) -> tuple[Tensor, Tensor]:
         DataError: a file cannot be read, or the sizes differ by anything but the border ``pair.crop``.
     """
     return fitted(load_photo(pair.hazy), load_photo(pair.clear), pair.crop, f"{pair.hazy} and {pair.clear}")
+
+
+def refuse_damaged(pairs: Sequence[Pair]) -> None:
+    """Refuse pairs some of which `load_pair` cannot read.
+
+    Raises:
+        DataError: there are such; see :func:`difflid.data.photos.decode_all`.
+    """
+    decode_all(pairs, lambda pair: bool(load_pair(pair)))
 
 
 def fitted(hazy: Tensor, clear: Tensor, crop: int, what: str) -> tuple[Tensor, Tensor]:
@@ -174,6 +204,18 @@ def _pictures(folder: Path, patterns: Sequence[str]) -> list[Path]:
     raise DataError(f"no pictures in {folder}/{{{','.join(patterns)}}}; does the data set need another rule?")
 
 
+def _published(hazy_files: Sequence[Path], twins: tuple[str, str]) -> list[Path]:
+    """Leave out the folders of hazy pictures that lack the folder of their clear ones."""
+    hazy, clear = twins
+    alone = set()
+    for folder in sorted({path.parent for path in hazy_files if path.parent.name.endswith(hazy)}):
+        twin = folder.with_name(folder.name.removesuffix(hazy) + clear)
+        if not twin.is_dir():
+            log.warning("left out: %s, whose clear pictures, %s, are not there", folder, twin.name)
+            alone.add(folder)
+    return [path for path in hazy_files if path.parent not in alone]
+
+
 def _pictures_in(folder: Path) -> list[Path]:
     try:
         return photo_files(folder)
@@ -199,7 +241,7 @@ def _partner(hazy: Path, keys: Sequence[str], clear: Mapping[str, Sequence[Path]
         found = clear.get(scene, [])
         if len(found) > 1:
             raise DataError(
-                f"{hazy.name} has {len(found)} clear pictures, expected one: {_first([str(p) for p in found])}"
+                f"{hazy.name} has {len(found)} clear pictures, expected one: {listed([str(p) for p in found])}"
             )
         if found:
             return found[0]
@@ -208,9 +250,9 @@ def _partner(hazy: Path, keys: Sequence[str], clear: Mapping[str, Sequence[Path]
 
 def _refuse_alone(alone: Sequence[str], folder: Path, clear_files: Sequence[Path]) -> None:
     if alone:
-        there = _first([path.name for path in clear_files])
+        there = listed([path.name for path in clear_files])
         raise DataError(
-            f"no clear picture for {_first(alone)} in {folder}; clear pictures there: {there}. "
+            f"no clear picture for {listed(alone)} in {folder}; clear pictures there: {there}. "
             f"Name the data set's rule, one of {', '.join(DATA_SETS)}, or list the pairs in a TSV file"
         )
 
@@ -227,10 +269,5 @@ def _named(pairs: Sequence[Pair], source: Path) -> list[Pair]:
         raise DataError(f"no pair of pictures in {source}")
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
-        raise DataError(f"names must be unique, but in {source} these are not: {_first(twice)}")
+        raise DataError(f"names must be unique, but in {source} these are not: {listed(twice)}")
     return sorted(pairs, key=lambda pair: pair.name)
-
-
-def _first(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return f"{listed} ({len(names)} in all)"

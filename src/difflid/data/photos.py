@@ -1,18 +1,24 @@
 """Clear photographs: which there are, which are kept for validation, and decoding them once."""
 
+import logging
+import os
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from difflid.errors import DataError
+from difflid import image
+from difflid.errors import DataError, ImageError
 
 __all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "split_photos"]
+
+log = logging.getLogger(__name__)
 
 Source = TypeVar("Source")
 Decoded = TypeVar("Decoded")
@@ -41,26 +47,37 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def split_photos(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Split into (train, validation) by a checksum of the name: stable when photographs are added."""
+def split_photos(files: Sequence[Path], *, held_out: int = 0) -> tuple[list[Path], list[Path]]:
+    """Split into (train, validation) by a checksum of the name: stable when photographs are added.
+
+    Raises:
+        DataError: there are not ``held_out`` to validate on, or none to train on.
+    """
     train: list[Path] = []
     validation: list[Path] = []
     for path in files:
-        (train if zlib.crc32(path.stem.encode()) % VALIDATION_SHARE else validation).append(path)
+        (train if zlib.crc32(os.fsencode(path.stem)) % VALIDATION_SHARE else validation).append(path)
+    if len(validation) < held_out or not train:
+        raise DataError(
+            f"{files[0].parent}: one photograph in {VALIDATION_SHARE}, chosen by its name, is held out, expected at "
+            f"least {held_out} and others to train on, got {len(validation)} of {len(files)}: give it more of them"
+        )
     return train, validation
 
 
 def decode_all(sources: Sequence[Source], decode: Callable[[Source], Decoded]) -> list[Decoded]:
-    """Decode in parallel, in order; if some fail, say of all of them so at once.
+    """Decode in parallel, in order.
 
     Raises:
-        DataError: ``decode`` raised one.
+        DataError: ``decode`` raised one; it tells of the first few, the log of the others.
     """
     with ThreadPoolExecutor() as pool:
         outcomes = list(pool.map(lambda source: _attempt(decode, source), sources))
     errors = [str(outcome) for outcome in outcomes if isinstance(outcome, DataError)]
+    for error in errors[SHOWN:]:
+        log.error("cannot be used: %s", error)
     if errors:
-        listed = "; ".join(errors[:SHOWN]) + ("; ..." if len(errors) > SHOWN else "")
+        listed = "; ".join(errors[:SHOWN]) + ("; the log names the others" if len(errors) > SHOWN else "")
         raise DataError(f"{len(errors)} of {len(sources)} cannot be used, repair or remove them: {listed}")
     return [outcome for outcome in outcomes if not isinstance(outcome, DataError)]
 
@@ -79,8 +96,12 @@ def open_photo(path: Path) -> Image.Image:
         DataError: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(path) as photo:
+            if not photo.mode.startswith(("I", "F")):  # which Pillow would cut off at 255
+                return ImageOps.exif_transpose(photo).convert("RGB")
+        return Image.fromarray(np.rint(image.load(path).pixels * 255).astype(np.uint8))
+    except ImageError as error:
+        raise DataError(str(error)) from error
     except Exception as error:  # Pillow raises anything on damaged files
         raise DataError(f"cannot read the picture {path}: {str(error) or type(error).__name__}") from error
 

@@ -1,7 +1,7 @@
 """Photographs with real haze and the same scenes without, as training and validation splits name them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from difflid.data.pairs import DATA_SETS, Pair, find_pairs, load_pair, read_pairs
+from difflid.data.pairs import DATA_SETS, FOLDER, SHOWN, Pair, find_pairs, listed, load_pair, read_pairs
 from difflid.data.photos import decode_all
 from difflid.errors import ConfigError, DataError
+from difflid.files import sha256
 
-__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_any", "refuse_shared", "to_image"]
-
-SHOWN = 5  # names listed in an error
+__all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_shared", "scenes", "to_image"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,19 @@ class PairSet:
         (1400_1, 1400_2) belong to one split.
 
         Raises:
-            ConfigError: there is no such rule.
+            ConfigError: there is no such rule, or one for a TSV file, which needs none.
             DataError: files are missing or do not match, or no name is as one of ``names`` says.
         """
         if self.rule not in DATA_SETS:
             raise ConfigError(f"unknown rule {self.rule!r} of {self.path}; expected one of {', '.join(DATA_SETS)}")
-        path = Path(self.path)
-        found = read_pairs(path) if path.is_file() else find_pairs(path, DATA_SETS[self.rule])
+        path, rule = Path(self.path), DATA_SETS[self.rule]
+        if path.is_file() and rule is not FOLDER:
+            raise ConfigError(f"rule {self.rule!r} is for folders, but {path} is a list of pairs: leave it out")
+        found = read_pairs(path) if path.is_file() else find_pairs(path, rule)
         for pattern in self.names:
             if not any(_is_named(pair.name, pattern) for pair in found):
-                there = ", ".join(pair.name for pair in found[:SHOWN])
-                raise DataError(f"no pair in {path} is named {pattern!r}; there are {len(found)}: {there}, ...")
+                there = listed([pair.name for pair in found])
+                raise DataError(f"no pair in {path} is named {pattern!r}; there are {there}")
         return [pair for pair in found if not self.names or any(_is_named(pair.name, each) for each in self.names)]
 
 
@@ -73,25 +74,32 @@ def decode_pair(pair: Pair) -> RealPair:
     return RealPair(pair.name, to_image(hazy), to_image(clear))
 
 
-def refuse_shared(train: Sequence[Pair], validation: Sequence[Pair]) -> None:
-    """Refuse splits that share a clear picture.
+def scenes(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Tell scenes by the bytes of their clear pictures, whatever these are called: digest -> name of a file.
 
     Raises:
-        DataError: they do.
+        DataError: a file cannot be read.
     """
-    trained = {pair.clear.resolve() for pair in train}
-    refuse_any([pair.name for pair in validation if pair.clear.resolve() in trained], "in the training pairs")
+    return {_digest(path): path.name for path in sorted({pair.clear for pair in pairs})}
 
 
-def refuse_any(shared: Sequence[str], where: str) -> None:
-    """Refuse validation pairs whose scenes are trained on, if there are any.
+def refuse_shared(trained: Collection[str], validation: Sequence[Pair], where: str) -> None:
+    """Refuse to validate on a scene whose digest is among those that are trained on.
 
     Raises:
-        DataError: there are.
+        DataError: there is one, or a file cannot be read.
     """
+    shared = [pair.name for pair in validation if _digest(pair.clear) in trained]
     if shared:
-        listed = ", ".join(shared[:SHOWN])
-        raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, {where}, such as {listed}")
+        few = ", ".join(shared[:SHOWN])
+        raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, {where}, such as {few}")
+
+
+def _digest(clear: Path) -> str:
+    try:
+        return sha256(clear)
+    except OSError as error:
+        raise DataError(f"cannot read the clear picture {clear}: {error}") from error
 
 
 def to_image(picture: Tensor) -> Image.Image:

@@ -8,6 +8,7 @@ in an order that is a function of (seed, epoch), and through the pairs of each i
 """
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difflid import image
-from difflid.data.pairs import Pair, fitted
-from difflid.data.real_pairs import RealPair, refuse_any, to_image
+from difflid.data.pairs import Pair, fitted, refuse_damaged
+from difflid.data.real_pairs import RealPair, refuse_shared, scenes, to_image
 from difflid.errors import DataError, ImageError
 from difflid.files import sha256
 
@@ -33,10 +34,11 @@ def write_shards(pairs: Sequence[Pair], folder: Path, *, shard_bytes: int = 256_
     """Pack pairs, shuffled by the seed, into tar files of about ``shard_bytes``; return how many tar files.
 
     Raises:
-        DataError: the folder is not empty, a picture cannot be read, or a file cannot be written.
+        DataError: the folder is not empty, a pair cannot be read, or a file cannot be written.
     """
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty: choose another folder for the shards or remove it")
+    refuse_damaged(pairs)
     shuffled = [pairs[place] for place in np.random.default_rng(seed).permutation(len(pairs))]
     rows: list[tuple[int, ...]] = []  # shard; offset and bytes of the hazy, then of the clear picture
     try:
@@ -44,9 +46,10 @@ def write_shards(pairs: Sequence[Pair], folder: Path, *, shard_bytes: int = 256_
         for shard, part in enumerate(_parts(shuffled, shard_bytes)):
             with tarfile.open(folder / f"{shard:06}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 rows += [(shard, *_add(tar, len(rows) + place, pair)) for place, pair in enumerate(part)]
-        (folder / NAMES).write_text("".join(f"{number:08}\t{pair.name}\n" for number, pair in enumerate(shuffled)))
-        scenes = {sha256(path): path.name for path in sorted({pair.clear for pair in pairs})}
-        (folder / SCENES).write_text("".join(f"{digest}\t{name}\n" for digest, name in scenes.items()))
+        names = "".join(f"{number:08}\t{pair.name}\n" for number, pair in enumerate(shuffled))
+        (folder / NAMES).write_bytes(os.fsencode(names))
+        digests = "".join(f"{digest}\t{name}\n" for digest, name in scenes(pairs).items())
+        (folder / SCENES).write_bytes(os.fsencode(digests))
         (folder / ABOUT).write_text(json.dumps({"version": VERSION, "crop": pairs[0].crop, "pairs": len(pairs)}) + "\n")
         np.save(folder / INDEX, np.array(rows, np.int64))  # last: what has no index is not complete
     except OSError as error:
@@ -93,9 +96,9 @@ class Shards:
             self._index: NDArray[np.int64] = np.load(folder / INDEX, mmap_mode="r")
             about = json.loads((folder / ABOUT).read_text())
             version, self._crop = about["version"], int(about["crop"])
-            scenes = (folder / SCENES).read_text().splitlines() if version == VERSION else []
-            self._scenes = {line.partition("\t")[0] for line in scenes}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            lines = (folder / SCENES).read_bytes().splitlines() if version == VERSION else []
+            self._scenes = {line.partition(b"\t")[0].decode() for line in lines}
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} holds no complete shards (difflid data pack makes them): {error}") from error
         if version != VERSION:
             raise DataError(f"the shards in {folder} are of version {version}, expected {VERSION}; pack again")
@@ -107,16 +110,12 @@ class Shards:
         return len(self._index)
 
     def refuse_shared(self, validation: Sequence[Pair]) -> None:
-        """Refuse to train on a clear picture to validate on, told by its bytes: the paths were elsewhere.
+        """Refuse to train on a clear picture to validate on; see :func:`difflid.data.real_pairs.refuse_shared`."""
+        refuse_shared(self._scenes, validation, f"in the shards of {self._folder}")
 
-        Raises:
-            DataError: there is one, or a file is gone.
-        """
-        try:
-            shared = [pair.name for pair in validation if sha256(pair.clear) in self._scenes]
-        except OSError as error:
-            raise DataError(f"cannot read a clear picture to validate on: {error}") from error
-        refuse_any(shared, f"in the shards of {self._folder}")
+    def digest(self) -> str:
+        """Tell these shards from others, by where their pictures lie."""
+        return sha256(self._folder / INDEX)
 
     def place(self, number: int, seed: int) -> int:
         """Say which pair comes as number ``number``, counted over all epochs."""

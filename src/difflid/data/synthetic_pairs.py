@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from difflid.data.dataset import hazy_version, load_photos
+from difflid.data.dataset import hazy_version, load_photos, refuse_other_depth
 from difflid.data.photos import photo_files
 from difflid.errors import DataError
 from difflid.files import whole
@@ -28,12 +28,15 @@ def write_pairs(photos: Path, output: Path, *, depth: Path | None, count: int, s
         the names of the pairs.
 
     Raises:
-        DataError: a photograph cannot be read, a file cannot be written, or ``output`` holds something.
+        DataError: two photographs have one stem, one cannot be read, ``depth`` holds no depth map of any, a file cannot
+            be written, or ``output`` holds something.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"{output} exists already: choose another folder or remove it")
-    names = []
-    for place, file in enumerate(photo_files(photos)):
+    files, names = photo_files(photos), []
+    _refuse_equal_stems(files)
+    refuse_other_depth(files, depth)
+    for place, file in enumerate(files):
         (photo,) = load_photos([file], depth)
         for index in range(count):
             hazy, clear, _ = hazy_version(photo, np.random.default_rng((seed, place, index)), clear_share=0.0)
@@ -54,6 +57,14 @@ def write_sheet(pairs: Path, names: Sequence[str], sheet: Path) -> None:
             with Image.open(pairs / folder / name) as picture:
                 canvas.paste(picture.resize((width, CELL)), ((2 * column + side) * width, row * CELL))
     _save(canvas, sheet)
+
+
+def _refuse_equal_stems(files: Sequence[Path]) -> None:
+    by_stem: dict[str, Path] = {}
+    for file in files:
+        other = by_stem.setdefault(file.stem, file)
+        if other != file:
+            raise DataError(f"{other} and {file.name} would both be written to {file.stem}_0.png; rename one of them")
 
 
 def _write(picture: NDArray[np.float32], path: Path) -> None:

@@ -42,7 +42,7 @@ def open_metric(source: str) -> CustomMetric:
     """Give the metric ``lpips``, or ``MODULE:FUNCTION`` on Python's path, whose name becomes that of the score.
 
     Raises:
-        ConfigError: there is no such module or function, or the weights of LPIPS cannot be had.
+        ConfigError: there is no such module or function, the module fails, or the weights of LPIPS cannot be had.
         MissingExtra: the package lpips is not installed.
     """
     if source == "lpips":
@@ -52,8 +52,8 @@ def open_metric(source: str) -> CustomMetric:
         raise ConfigError(f"expected a metric as lpips or MODULE:FUNCTION, got {source!r}")
     try:
         function = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot find the metric {source}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a module of somebody else raises
+        raise ConfigError(f"cannot load the metric {source}: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise ConfigError(f"the metric {source} is no function but a {type(function).__name__}")
     return CustomMetric(name, source, function)

@@ -29,7 +29,7 @@ def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
         ``e``: new visible edges per visible edge of the hazy picture; ``r``: geometric mean of the gain in gradient
         at visible edges; ``sigma``: share of pixels that became black or white; and of the restored picture alone the
         mean of its dark channel, the standard deviation of its luma, its mean HSV saturation and its fog density, all
-        in [0, 1].
+        in [0, 1]. A hazy picture without a visible edge has neither ``e`` nor ``r``, whatever became of it.
 
     >>> hazy = torch.rand(1, 3, 20, 30)
     >>> measures = no_reference(hazy, hazy)
@@ -38,11 +38,12 @@ def no_reference(restored: Tensor, hazy: Tensor) -> dict[str, float]:
     """
     before, after = _levels(hazy), _levels(restored)
     edges_before, edges_after = visible_edges(before), visible_edges(after)
-    count_before = int(edges_before.sum())
     burnt = _burnt(after) & ~_burnt(before)
-    return {
-        "e": (int(edges_after.sum()) - count_before) / max(count_before, 1),
-        "r": _gradient_gain(before, after, edges_after),
+    at_edges: dict[str, float] = {}
+    if edges_before.any():
+        new = edges_after.sum().item() / edges_before.sum().item() - 1
+        at_edges = {"e": new, "r": _gradient_gain(before, after, edges_after)}
+    return at_edges | {
         "sigma": burnt.double().mean().item(),
         "dark_channel": dark_channel(restored).double().mean().item(),
         "contrast": (after / LEVELS).std(correction=0).item(),

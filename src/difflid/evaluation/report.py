@@ -49,6 +49,7 @@ class Shown:
 
 def write_report(results: Results, methods: Sequence[Method], sets: Sequence[EvaluationSet], path: Path) -> None:
     """Write the report; the methods run once more on the few pictures that are shown."""
+    methods = [method for method in methods if method.name not in results.failures]
     cases = [case for test_set in sets for case in _cases(results, test_set)]
     names = [method.name for method in methods]
     page = Template(files("difflid.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
@@ -73,7 +74,8 @@ def _names(names: Sequence[str]) -> str:
 
 def _subtitle(results: Results) -> str:
     pictures = [f"{each.name} ({each.pictures})" for each in results.sets]
-    return f"Pictures: {', '.join(pictures)}. Protocol: {results.protocol.name}."
+    failures = "".join(f" Left out: {name}, which failed on {why}." for name, why in results.failures.items())
+    return f"Pictures: {', '.join(pictures)}. Protocol: {results.protocol.name}.{failures}"
 
 
 def _cases(results: Results, test_set: EvaluationSet) -> list[Shown]:
@@ -81,7 +83,8 @@ def _cases(results: Results, test_set: EvaluationSet) -> list[Shown]:
     names = [method.name for method in results.methods]
     focus = next((name for name in names if name != "hazy"), names[0])
     score = ORDER[test_set.kind]
-    rows = sorted(results.of(focus, test_set.name), key=lambda row: row.scores[score])
+    ranked = [row for row in results.of(focus, test_set.name) if score in row.scores]
+    rows = sorted(ranked, key=lambda row: row.scores[score])
     count = min(CASES, (len(rows) + 1) // 2)
     low, high = (f"{end} by {focus}" for end in ENDS[test_set.kind])
     highest = rows[max(count, len(rows) - count) :][::-1]
@@ -99,7 +102,7 @@ def _summary_table(results: Results, info: SetInfo) -> str:
     }
     against = {each.method: each for each in results.differences if each.set == info.name}
     colour = colours([each.method for each in summaries])
-    heads = "".join(f"<th>{escape(_heading(name))}</th>" for name in names)
+    heads = "".join(f"<th>{escape(_heading(summaries[0], name))}</th>" for name in names)
     if against:
         heads += f"<th>PSNR less that of {escape(results.methods[0].name)}, 95 %</th>"
     body = "".join(
@@ -113,10 +116,10 @@ def _summary_table(results: Results, info: SetInfo) -> str:
     )
 
 
-def _heading(score: str) -> str:
+def _heading(summary: Summary, score: str) -> str:
     if score not in HIGHER_IS_BETTER:
-        return heading(score)
-    return f"{heading(score)} {UP if HIGHER_IS_BETTER[score] else DOWN}"
+        return summary.heading(score)
+    return f"{summary.heading(score)} {UP if HIGHER_IS_BETTER[score] else DOWN}"
 
 
 def _interval(difference: Difference | None) -> str:

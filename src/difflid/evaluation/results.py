@@ -69,13 +69,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """One method on one set: the mean of each score."""
+    """One method on one set: the mean of each score over the pictures that have it."""
 
     method: str
     set: str
     pictures: int
     seconds_per_megapixel: float
     scores: dict[str, float]
+    counts: dict[str, int]  # pictures that have each score
+
+    def heading(self, score: str) -> str:
+        """Name a mean for a reader, with the number of its pictures where not all have the score."""
+        count = self.counts[score]
+        return heading(score) if count == self.pictures else f"{heading(score)} ({count} of {self.pictures})"
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class Results:
     rows: tuple[Row, ...]
     versions: dict[str, str]
     custom_metrics: Mapping[str, str] = field(default_factory=dict)  # name -> MODULE:FUNCTION
+    failures: Mapping[str, str] = field(default_factory=dict)  # method that was left out -> on which file, and why
 
     def of(self, method: str, set_name: str) -> list[Row]:
         """Give the rows of one method on one set, sorted by picture."""
@@ -107,16 +114,22 @@ class Results:
         return sorted(chosen, key=lambda row: row.picture)
 
     def scores_of(self, set_name: str) -> list[str]:
-        """Name the scores that every picture of a set has."""
-        first, *others = (row.scores for row in self.rows if row.set == set_name)
-        return [name for name in first if all(name in scores for scores in others)]
+        """Name the scores of a set; whether a picture has one does not depend on the method."""
+        return list(dict.fromkeys(name for row in self.rows if row.set == set_name for name in row.scores))
 
     def summary(self, method: str, set_name: str) -> Summary:
         """Average one method over one set."""
         rows = self.of(method, set_name)
-        scores = {name: _mean([row.scores[name] for row in rows]) for name in self.scores_of(set_name)}
+        values = {name: [row.scores[name] for row in rows if name in row.scores] for name in self.scores_of(set_name)}
         pixels = sum(row.width * row.height for row in rows)
-        return Summary(method, set_name, len(rows), math.fsum(row.seconds for row in rows) / pixels * 1e6, scores)
+        return Summary(
+            method,
+            set_name,
+            len(rows),
+            math.fsum(row.seconds for row in rows) / pixels * 1e6,
+            {name: _mean(each) for name, each in values.items()},
+            {name: len(each) for name, each in values.items()},
+        )
 
     def summaries(self) -> list[Summary]:
         """Average every method over every set."""
@@ -139,6 +152,7 @@ class Results:
             "versions": self.versions,
             "custom_metrics": dict(self.custom_metrics),
             "methods": [asdict(method) for method in self.methods],
+            "failures": dict(self.failures),
             "sets": [asdict(each) for each in self.sets],
             "summary": [asdict(summary) for summary in self.summaries()],
             "psnr_differences": [asdict(difference) for difference in self.differences],
@@ -179,7 +193,7 @@ class Results:
     def _block(self, info: SetInfo) -> str:
         summaries = [self.summary(method.name, info.name) for method in self.methods]
         names = list(summaries[0].scores)
-        lines = [[f"{info.name} ({info.kind}, {info.pictures})", *map(heading, names), "s/MP"]]
+        lines = [[f"{info.name} ({info.kind}, {info.pictures})", *map(summaries[0].heading, names), "s/MP"]]
         lines += [
             [each.method, *(shown(name, each.scores[name]) for name in names), f"{each.seconds_per_megapixel:.2f}"]
             for each in summaries
@@ -222,7 +236,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_text(text, encoding="utf-8", errors="surrogateescape")  # of names that are not UTF-8
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 

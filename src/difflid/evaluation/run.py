@@ -83,6 +83,8 @@ def evaluate(
 ) -> Results:
     """Measure every method on every picture of every set, one picture at a time.
 
+    A method that fails on one picture is left out of the results, which say why.
+
     Args:
         methods: the first one is what the others are compared with.
         sets: see `open_set`.
@@ -93,25 +95,33 @@ def evaluate(
     Raises:
         ConfigError: nothing to do, two methods, sets or scores of one name, or a custom metric fails.
         DataError: a picture cannot be read, does not fit its partner, or is too small to measure.
-        ModelError: a method fails, or gives a picture of another size.
+        ModelError: every method fails, or gives a picture of another size.
     """
     _check_names("method", [method.name for method in methods])
     _check_names("data set", [test_set.name for test_set in sets])
-    rows = []
-    for test_set in sets:
-        for pair in test_set.pairs:
-            case = load_case(test_set, pair, protocol)
-            for method in methods:
-                rows.append(_row(method, case, protocol, custom_metrics))
-                if progress:
-                    progress(rows[-1])
+    rows: list[Row] = []
+    at_work, failures = list(methods), dict[str, str]()
+    for case in (load_case(test_set, pair, protocol) for test_set in sets for pair in test_set.pairs):
+        for method in tuple(at_work):
+            try:
+                row = _row(method, case, protocol, custom_metrics)
+            except ModelError as error:
+                at_work.remove(method)
+                failures[method.name] = str(error)
+                continue
+            rows.append(row)
+            if progress:
+                progress(row)
+        if not at_work:
+            raise ModelError("; ".join(failures.values()))
     return Results(
         protocol,
-        tuple(MethodInfo(method.name, dict(method.weights_sha256), method.device) for method in methods),
+        tuple(MethodInfo(method.name, dict(method.weights_sha256), method.device) for method in at_work),
         tuple(SetInfo(each.name, each.kind, len(each.pairs)) for each in sets),
-        tuple(rows),
+        tuple(row for row in rows if row.method not in failures),
         _versions(),
         {metric.name: metric.source for metric in custom_metrics},
+        failures,
     )
 
 

@@ -12,15 +12,15 @@ from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from difflid.errors import ConfigError, ImageError, MissingExtra
 from difflid.image.deep import is_deep, read_deep, samples_of, stored_as
 from difflid.image.encode import WRITABLE_SUFFIXES
-from difflid.image.heif import is_heif, open_heif, read_heif
-from difflid.image.metadata import descriptive_tags, take_orientation, tiff_tags, turn_upright, upright_xmp
+from difflid.image.heif import heif_colours, is_heif, open_heif, read_heif
+from difflid.image.metadata import descriptive_tags, raw_tags, take_orientation, tiff_tags, turn_upright, upright_xmp
 from difflid.image.picture import Picture, Samples, from_samples
-from difflid.image.raw import RAW_SUFFIXES, read_raw
+from difflid.image.raw import RAW_SUFFIXES, holds_raw, read_raw
 from difflid.image.tiff import MARKS, read_tiff
 from difflid.places import Place, Remote, place
 
@@ -31,12 +31,15 @@ MAX_PIXELS = 400_000_000  # larger pictures are refused before they are decoded
 SUFFIXES = WRITABLE_SUFFIXES | RAW_SUFFIXES  # of the files that can be read
 
 _DENSEST = 20_000  # pixels per byte; deflate reaches 8,256 with one bit per pixel, and no photograph 1,000
+_DENSER = ("WEBP", "AVIF")  # formats in which one colour may take next to no bytes
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "AVIF")
 _READ = (*_FORMATS, "HEIF", "camera raw")
 _MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 _EXIF_MARK = b"Exif\0\0"
 _ICC_TAG, _XMP_TAG = 34675, 700  # of TIFF
+_WHITE_IS_ZERO = 0  # PhotometricInterpretation of TIFF
+_GREY_STEPS = {"L;2": 85, "L;4": 17}  # between the levels of 2 and 4 bit that Pillow spreads over 8 bit
 
 
 class _OwnLimit:
@@ -66,7 +69,7 @@ def load(source: str | Place | bytes | Image.Image) -> Picture:
     """Decode a file, encoded bytes or a PIL image: JPEG, PNG, TIFF, WebP, BMP, AVIF or HEIF, or a camera's raw file.
 
     A file is a path or a URL that fsspec opens. Palette pictures become RGB, with alpha where they have transparency;
-    one-bit pictures become grey. Depth is kept, but AVIF is read as 8 bit. Raw files are known by their suffix.
+    one-bit pictures become grey. Depth is kept, but AVIF is read as 8 bit. Raw files are known by suffix or content.
 
     Raises:
         MissingExtra: HEIF, raw and URLs need libraries that are not installed.
@@ -80,7 +83,7 @@ def load(source: str | Place | bytes | Image.Image) -> Picture:
                 return _from_pil(source)
             found = BytesIO(source) if isinstance(source, bytes) else place(source)
             with _opened(found) as file:
-                return _from_raw(file) if _is_raw(found) else _from_file(file)
+                return _from_raw(file) if _is_named_raw(found) or holds_raw(file) else _from_file(file)
     except (ConfigError, MissingExtra):
         raise
     except ImageError as error:
@@ -121,13 +124,13 @@ def _open(source: Place) -> BinaryIO:
     return BytesIO(source.read_bytes()) if isinstance(source, Remote) else source.open("rb")
 
 
-def _is_raw(source: BytesIO | Place) -> bool:
+def _is_named_raw(source: BytesIO | Place) -> bool:
     return not isinstance(source, BytesIO) and source.suffix.lower() in RAW_SUFFIXES
 
 
 def _from_raw(file: BinaryIO) -> Picture:
     samples = np.atleast_3d(read_raw(file, MAX_PIXELS))
-    return from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB")
+    return from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB", exif=_block(raw_tags(file)))
 
 
 def _from_file(file: BinaryIO) -> Picture:
@@ -143,12 +146,11 @@ def _from_tiff(file: BinaryIO) -> Picture | None:
     if found is None:
         return None
     samples, tags = found
-    described = tiff_tags(file)
     return from_samples(
         turn_upright(samples, tags.get(ExifTags.Base.Orientation, 1)),
         ("L", "LA", "RGB", "RGBA")[samples.shape[-1] - 1],
         format="TIFF",
-        exif=_without_mark(described.tobytes()) if described else b"",
+        exif=_block(tiff_tags(file)),
         xmp=upright_xmp(_only_bytes(tags.get(_XMP_TAG))),
         icc=_only_bytes(tags.get(_ICC_TAG)),
     )
@@ -170,16 +172,19 @@ def _from_heif(data: bytes) -> Picture:
         exif=exif,
         xmp=upright_xmp(_only_bytes(image.info.get("xmp"))),
         icc=_only_bytes(image.info.get("icc_profile")),
+        encoding=heif_colours(image),
     )
 
 
 def _decode(file: BinaryIO) -> Picture:
     length = _length(file)
     image = _identified(file)
-    _check_size(*image.size, length=length)
+    _check_size(*image.size, length=None if image.format in _DENSER else length)
     _check(image)
-    encoding, key = _encoding(image), image.info.get("transparency")
+    encoding, key = _encoding(image), _key(image)
     samples, mode = read_deep(file, stored_as(image)) if is_deep(image) else _samples(image)
+    if _is_negative(image):
+        np.invert(samples, out=samples)
     samples, mode = _with_key_alpha(samples, mode, key)
     if image.format == "WEBP":
         encoding = {"lossless": _is_lossless_webp(file), "exact": True}  # exact: also under full transparency
@@ -199,7 +204,8 @@ def _decode(file: BinaryIO) -> Picture:
 def _from_pil(image: Image.Image) -> Picture:
     _check_size(*image.size)
     _check(image)
-    samples, mode = _with_key_alpha(*_samples(image), image.info.get("transparency"))
+    key = _key(image)
+    samples, mode = _with_key_alpha(*_samples(image), key)
     exif = _without_mark(image.info.get("exif"))
     return from_samples(
         samples,
@@ -253,6 +259,18 @@ def _samples(image: Image.Image) -> tuple[Samples, str]:
     return samples_of(image), image.mode
 
 
+def _is_negative(image: Image.Image) -> bool:
+    """Tell grey of 16 bit in which 0 is white; that of less Pillow turns itself."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode.startswith("I;16") and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+
+
+def _key(image: Image.Image) -> Any:
+    """Return what a picture that is opened but not loaded declares transparent, in the samples it is decoded to."""
+    key = image.info.get("transparency")
+    return key * _GREY_STEPS.get(stored_as(image), 1) if isinstance(key, int) else key
+
+
 def _with_key_alpha(samples: Samples, mode: str, key: Any) -> tuple[Samples, str]:
     """Make alpha of the one grey or colour that a PNG declares transparent."""
     if mode not in ("L", "RGB") or not isinstance(key, int | tuple):
@@ -265,7 +283,10 @@ def _with_key_alpha(samples: Samples, mode: str, key: Any) -> tuple[Samples, str
 def _exif(image: Image.Image) -> bytes:
     if image.format != "TIFF":
         return _without_mark(image.info.get("exif"))
-    tags = descriptive_tags(image.getexif())
+    return _block(descriptive_tags(image.getexif()))
+
+
+def _block(tags: Image.Exif) -> bytes:
     return _without_mark(tags.tobytes()) if tags else b""
 
 

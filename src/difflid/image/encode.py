@@ -145,8 +145,9 @@ def _encoder(picture: Picture, format: str, writing: Writing) -> Iterator[Part]:
 
 def _with_heif(picture: Picture, format: str, writing: Writing) -> bytes:
     quality = writing.quality or _QUALITIES[format]
+    colours = picture.encoding if picture.format == format else {}
     return write_heif(
-        picture.samples, picture.mode, quality=quality, icc=picture.icc, exif=picture.exif, xmp=picture.xmp
+        picture.samples, picture.mode, quality=quality, icc=picture.icc, exif=picture.exif, xmp=picture.xmp, **colours
     )
 
 

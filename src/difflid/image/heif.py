@@ -9,9 +9,10 @@ import numpy as np
 from difflid.errors import ImageError, MissingExtra
 from difflid.image.picture import Samples, to_depth
 
-__all__ = ["is_heif", "open_heif", "read_heif", "write_heif"]
+__all__ = ["heif_colours", "is_heif", "open_heif", "read_heif", "write_heif"]
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by channels; the library has other names for deep ones
+_CODE_POINTS = ("color_primaries", "transfer_characteristics")
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -21,7 +22,7 @@ def is_heif(data: bytes) -> bool:
 
 
 def open_heif(data: bytes) -> Any:
-    """Open the primary picture without decoding it: it has ``size``, ``mode`` and ``info``.
+    """Open the picture that the file calls its primary one, not decoded: it has ``size``, ``mode`` and ``info``.
 
     Raises:
         MissingExtra: pillow-heif is not installed.
@@ -39,7 +40,14 @@ def read_heif(image: Any) -> tuple[Samples, str]:
     return samples, _MODES[samples.shape[-1]]
 
 
-def write_heif(samples: Samples, mode: str, *, quality: int, icc: bytes, exif: bytes, xmp: bytes) -> bytes:
+def heif_colours(image: Any) -> dict[str, int]:
+    """Return what stands in place of a profile, as options of `write_heif`: code points of ITU-T H.273."""
+    return {key: image.info["nclx_profile"][key] for key in _CODE_POINTS} if "nclx_profile" in image.info else {}
+
+
+def write_heif(
+    samples: Samples, mode: str, *, quality: int, icc: bytes, exif: bytes, xmp: bytes, **colours: int
+) -> bytes:
     """Encode samples ``(H, W, C)`` as HEIC, 10 bit where they have more than 8.
 
     Raises:
@@ -52,7 +60,7 @@ def write_heif(samples: Samples, mode: str, *, quality: int, icc: bytes, exif: b
     file = BytesIO()
     described = {"icc_profile": icc, "exif": exif, "xmp": xmp}
     image.info.update({key: value for key, value in described.items() if value})
-    image.save(file, quality=quality, chroma=444)
+    image.save(file, quality=quality, chroma=444, **colours)
     return file.getvalue()
 
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from difflid.image.picture import Samples
 
-__all__ = ["descriptive_tags", "read_tags", "take_orientation", "tiff_tags", "turn_upright", "upright_xmp"]
+__all__ = ["descriptive_tags", "raw_tags", "read_tags", "take_orientation", "tiff_tags", "turn_upright", "upright_xmp"]
 
 _ORIENTATION = 0x0112
 _SHORT = 3  # type of an unsigned 16-bit entry
-# ImageDescription, Make, Model, resolution (3), Software, DateTime, Artist, Copyright, the Exif and GPS directories
-_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 0x8769, 0x8825}
+_DIRECTORIES = {0x8769, 0x8825}  # Exif and GPS
+# ImageDescription, Make, Model, resolution (3), Software, DateTime, Artist, Copyright
+_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432} | _DIRECTORIES
 
 _UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
     2: lambda samples: samples[:, ::-1],
@@ -68,7 +69,9 @@ def descriptive_tags(exif: Image.Exif) -> Image.Exif:
     """Take the tags that hold for any file, leaving those that say how a TIFF stores its pixels."""
     described, block = Image.Exif(), Image.Exif()
     for tag in sorted(_DESCRIPTIVE & set(exif)):
-        described[tag] = exif.get_ifd(tag) or exif[tag]
+        value = exif.get_ifd(tag) if tag in _DIRECTORIES else exif[tag]
+        if value != {}:  # an empty directory cannot be written
+            described[tag] = value
     block.load(described.tobytes())  # from a BigTIFF too, it is a block as any other
     return block
 
@@ -86,6 +89,13 @@ def tiff_tags(file: BinaryIO) -> Image.Exif:
     except Exception:  # not for Pillow, but an EXIF block is a TIFF, too
         file.seek(0)
         return _tags(lambda exif: exif.load_from_fp(file))
+
+
+def raw_tags(file: BinaryIO) -> Image.Exif:
+    """Read those of a raw file that is a TIFF, without the maker note, whose offsets hold in that file only."""
+    tags = tiff_tags(file)
+    tags.get_ifd(ExifTags.IFD.Exif).pop(ExifTags.Base.MakerNote, None)
+    return tags
 
 
 def _tags(load: Callable[[Image.Exif], None]) -> Image.Exif:

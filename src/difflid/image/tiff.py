@@ -31,11 +31,13 @@ def read_tiff(file: BinaryIO, check_size: Callable[[int, int], None]) -> tuple[S
     """Decode a TIFF of one picture: samples ``(H, W, C)``, not turned, and its tags; None where it is Pillow's to read.
 
     Raises:
-        ImageError: it holds several pictures, or what is not grey or RGB, or ``check_size(width, height)`` raised it.
+        ImageError: it has channels that would be lost, or is for here and holds several pictures or what is not grey or
+            RGB, or ``check_size(width, height)`` raised it.
     """
     try:
         tiff = tifffile.TiffFile(file)
         page: Any = tiff.pages.first
+        _check_bands(page)
         if not (_is_float(page) or _is_deep(page) or (_is_plain(page) and len(tiff.pages) == 1)):
             return None
         check_size(page.imagewidth, page.imagelength)
@@ -72,6 +74,15 @@ def _is_simple(page: Any) -> bool:
     extra = tuple(page.extrasamples)
     simple = page.dtype in (np.uint8, np.uint16) and extra in ((), (_UNASSOCIATED_ALPHA,))
     return simple and page.samplesperpixel == (colours or 0) + len(extra)
+
+
+def _check_bands(page: Any) -> None:
+    """Refuse what is neither colour nor alpha, such as infrared: Pillow would leave it out."""
+    if len(page.extrasamples) > 1 or _UNSPECIFIED in page.extrasamples:
+        raise ImageError(
+            f"one or more of its {page.samplesperpixel} channels are neither colour nor alpha and would be lost: "
+            "save it without them"
+        )
 
 
 def _check(page: Any, pages: int) -> None:

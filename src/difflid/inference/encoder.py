@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from difflid.errors import MissingExtra, VideoError
 from difflid.inference.settings import Settings
@@ -18,16 +20,22 @@ try:
     from av.packet import Packet
     from av.sidedata.sidedata import Type as SideData
     from av.video.codeccontext import VideoCodecContext
+    from av.video.format import VideoFormat
     from av.video.frame import VideoFrame
+    from av.video.reformatter import Colorspace
     from av.video.stream import VideoStream
 except ImportError:
     raise MissingExtra("video", "video") from None
 
-__all__ = ["COLOURS", "Encoder", "kept"]
+__all__ = ["Encoder", "colours", "kept"]
 
-COLOURS = ("colorspace", "color_range", "color_primaries", "color_trc")
+log = logging.getLogger(__name__)
 
+_RGB = 0  # the matrix of what is coded as RGB: none
 _CODECS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}  # who encodes what
+_X264 = ("libx264", "libx264rgb")
+# With AVX-512 the macroblock tree of libx264 165 reads memory that nobody wrote, unless 128 divides the width.
+_REPEATABLE = {"x264-params": "asm=avx2"}
 _QUALITY = {  # that can hardly be told from the original
     "libx264": {"crf": "18"},
     "libx265": {"crf": "20", "x265-params": "log-level=error"},
@@ -57,6 +65,8 @@ class Encoder:
     def __init__(
         self, writer: OutputContainer, first: VideoFrame, video: VideoStream, settings: Settings, *, live: bool = False
     ) -> None:
+        if first.interlaced_frame:
+            log.warning("%s is interlaced, its result will be progressive: deinterlace it first", video.container.name)
         deep = max(component.bits for component in first.format.components) > 8
         codec = _find_codec(_CODECS.get(settings.codec or "", settings.codec) or _default_codec(writer, deep), writer)
         self._name, self._first, self._video = codec.name, first, video
@@ -123,8 +133,19 @@ class Encoder:
         context.pix_fmt = self._pixels
         context.time_base = self._video.time_base or Fraction(1, 90_000)
         context.sample_aspect_ratio = self._video.sample_aspect_ratio or Fraction(0, 1)
-        for colour in COLOURS:
-            setattr(context, colour, getattr(self._first, colour))
+        for name, value in colours(self._first, self._pixels).items():
+            setattr(context, name, value)
+
+
+def colours(frame: VideoFrame, pixel_format: str) -> dict[str, int]:
+    """Say how a result is coded: as ``frame``, but RGB has no matrix, and what was RGB and no longer is needs one."""
+    matrix, was_rgb = frame.colorspace, frame.format.is_rgb or frame.colorspace == _RGB
+    if VideoFormat(pixel_format).is_rgb:
+        matrix = _RGB
+    elif was_rgb:
+        matrix = Colorspace.ITU709
+    names = ("color_range", "color_primaries", "color_trc")
+    return {"colorspace": matrix, **{name: getattr(frame, name) for name in names}}
 
 
 def kept(tags: Mapping[str, str], everything: bool) -> dict[str, str]:
@@ -152,7 +173,8 @@ def _default_codec(writer: OutputContainer, deep: bool) -> str:
 
 def _options(codec: str, crf: int | None, live: bool) -> dict[str, str]:
     at_once = _AT_ONCE.get(codec, {}) if live else {}
-    return _QUALITY.get(codec, {}) | at_once | ({} if crf is None else {"crf": str(crf)})
+    repeatable = _REPEATABLE if codec in _X264 and torch.cpu._is_avx512_supported() else {}
+    return _QUALITY.get(codec, {}) | at_once | repeatable | ({} if crf is None else {"crf": str(crf)})
 
 
 def _pixel_format(frame: VideoFrame, deep: bool, known: Sequence[str]) -> str:

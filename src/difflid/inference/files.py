@@ -4,9 +4,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from stat import S_IMODE, S_IRWXU
 from threading import Condition
 from typing import BinaryIO
 
@@ -71,7 +73,9 @@ def _dehaze_video(
 
         if isinstance(job.source, Remote) or isinstance(job.target, Remote):
             raise VideoError("videos are read and written on this machine only: copy it here first")
-        return dehaze_video(dehazer, job.source, job.target, settings, progress=progress)
+        report = dehaze_video(dehazer, job.source, job.target, settings, progress=progress)
+        _keep_private(job.target, job.source)
+        return report
     except Exception as error:  # whatever it is, it does not stop the others
         return FileFailure(str(job.source), error)
 
@@ -124,6 +128,7 @@ class _Task:
         if self.dehazed.maps:
             for path, samples in zip(map_paths(self.target), self.dehazed.maps.values(), strict=True):
                 image.save(image.from_samples(samples, "L" if samples.shape[-1] == 1 else "RGB"), path)
+                _keep_private(path, self.source)
 
     def _write_result(self, target: Place) -> None:
         """Write the result; what was left alone keeps its bytes where nothing else is asked for."""
@@ -131,6 +136,7 @@ class _Task:
             image.write_parts([self._source_bytes()], target)
         else:
             image.save(self.dehazed.picture, target, self.settings.writing)
+        _keep_private(target, self.source)
 
     def _encoded(self, format: str) -> bytes:
         if self._keeps_bytes(format):
@@ -147,7 +153,8 @@ class _Task:
             raise ImageError(f"cannot read {self.name} again to copy it: {error.strerror or error}") from error
 
     def report(self) -> FileReport:
-        return FileReport(self.name, self.size, self.dehazed.haze_score, self.seconds)
+        done = self.dehazed
+        return FileReport(self.name, self.size, done.haze_score, self.seconds, left_alone=done.left_alone)
 
     def release(self) -> None:
         """Let the picture go, whoever still holds the task."""
@@ -221,3 +228,14 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+
+
+def _keep_private(result: Place, source: Place | bytes) -> None:
+    """Take from all but the owner of a result what they may not do with its source."""
+    if not isinstance(result, Path) or not isinstance(source, Path):
+        return
+    with suppress(OSError):  # of a file system without permissions
+        given = S_IMODE(result.stat().st_mode)
+        kept = given & (source.stat().st_mode | S_IRWXU)
+        if kept != given:
+            result.chmod(kept)

@@ -12,7 +12,7 @@ from torch import Tensor
 from difflid import image
 from difflid.dehazer import Dehazer
 from difflid.errors import MissingExtra
-from difflid.inference.encoder import COLOURS
+from difflid.inference.encoder import colours
 from difflid.inference.settings import Settings
 from difflid.inference.steady import Steady
 
@@ -83,15 +83,16 @@ class Film:
 
     def _close(self, pixels: NDArray[Any], frame: VideoFrame) -> VideoFrame:
         """Code the colours as those of ``frame`` are."""
+        coded = colours(frame, self._pixel_format)
         result = self._from_rgb.reformat(
             VideoFrame.from_ndarray(pixels, format=_RGB),
             format=self._pixel_format,
             interpolation=_EXACT,
-            dst_colorspace=frame.colorspace,
+            dst_colorspace=coded["colorspace"],
             src_color_range=ColorRange.JPEG,
-            dst_color_range=frame.color_range,
+            dst_color_range=coded["color_range"],
         )
         result.pts, result.time_base, result.duration = frame.pts, self._time_base, frame.duration
-        for name in COLOURS:
-            setattr(result, name, getattr(frame, name))
+        for name, value in coded.items():
+            setattr(result, name, value)
         return result

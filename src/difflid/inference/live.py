@@ -24,7 +24,7 @@ from difflid.inference.encoder import Encoder
 from difflid.inference.film import Film
 from difflid.inference.plan import VIDEO_TARGETS
 from difflid.inference.settings import FileReport, Settings
-from difflid.inference.video import add_copy, copy, decode, explained, time_stamp
+from difflid.inference.video import add_copy, copy, decode, explained, known, time_stamp, video_stream
 
 try:
     import av
@@ -215,7 +215,7 @@ class _Player:
 
     def sounds(self, writer: OutputContainer) -> list[Any]:
         """Name the streams of sound that the writer can hold."""
-        streams = self._reader.streams.audio if self._reader else ()
+        streams = known(self._reader.streams.audio) if self._reader else ()
         return [stream for stream in streams if stream.codec_context.name in writer.supported_codecs]
 
     def items(self) -> Iterator[VideoFrame | Packet[Any]]:
@@ -254,8 +254,6 @@ class _Player:
     def _read(self) -> None:
         try:
             with self._source.open(self._patience) as self._reader:
-                if not self._reader.streams.video:
-                    raise VideoError("it has no video stream")
                 self._demux(self._reader)
         except av.ExitError:  # the time-out of FFmpeg
             self.failure = self.failure or self._nothing_came()
@@ -266,7 +264,7 @@ class _Player:
             self._changed.notify_all()
 
     def _demux(self, reader: InputContainer) -> None:
-        video = reader.streams.video[0]
+        video = video_stream(reader)
         video.codec_context.thread_type = "SLICE"  # threads that work at several frames would hold some back
         for packet in reader.demux(video, *reader.streams.audio):
             if self._closed or self.stopped:

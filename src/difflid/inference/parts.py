@@ -18,7 +18,7 @@ import numpy as np
 import difflid
 from difflid.dehazer import Dehazer
 from difflid.errors import MissingExtra
-from difflid.files import sha256, whole
+from difflid.files import sha256, unfinished, whole
 from difflid.inference.settings import Settings
 
 try:
@@ -77,6 +77,7 @@ class Parts:
 
     def __init__(self, target: Path, key: str) -> None:
         self._folder, self._key = target.with_name(f".{target.name}.parts"), key
+        self._target, self._others = target, unfinished(target)
 
     def done(self) -> list[Part]:
         """Read the parts that are there, from the first on; what does not belong to them is removed."""
@@ -100,11 +101,13 @@ class Parts:
         part.save(self._path(index))
 
     def clear(self) -> None:
-        """Remove them all: the film is whole."""
+        """Remove them all, and what killed runs have left: the film is whole."""
         if self._folder.is_dir():
             for path in self._folder.glob("*"):
                 path.unlink()
             self._folder.rmdir()
+        for path, _ in self._others.items() & unfinished(self._target).items():  # which nobody writes any more
+            path.unlink(missing_ok=True)
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{self._key}-{index:06}.npz"

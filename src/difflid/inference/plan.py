@@ -1,6 +1,6 @@
 """Which pictures are meant, and where every result goes: decided before any work is done."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -12,7 +12,7 @@ from difflid.errors import ConfigError, DataError
 from difflid.image import RAW_SUFFIXES, SUFFIXES, WRITABLE_SUFFIXES
 from difflid.places import Place, Remote, place
 
-__all__ = ["Job", "is_video", "map_paths", "plan_outputs", "undone"]
+__all__ = ["Job", "find_jobs", "is_video", "map_paths", "plan_outputs", "refusals", "undone"]
 
 VIDEO_TARGETS = {".m4v", ".mkv", ".mov", ".mp4", ".webm"}  # containers for the codecs of today
 VIDEO_SOURCES = VIDEO_TARGETS | {
@@ -70,19 +70,35 @@ def plan_outputs(
             maps of a video are asked for.
         DataError: a folder has no picture, or nothing matches a pattern.
     """
+    jobs = find_jobs(inputs, output, recursive=recursive)
+    for _, error in refusals(jobs, maps=maps, overwrite=overwrite):
+        raise error
+    return jobs
+
+
+def find_jobs(
+    inputs: Sequence[str | Place], output: str | Place | None = None, *, recursive: bool = False
+) -> list[Job]:
+    """Say where every result would go, whatever is there; see :func:`plan_outputs`."""
     where = None if output is None else place(output)
-    jobs = _jobs([path for given in inputs for path in _matches(place(given))], where, recursive)
+    return _jobs([path for given in inputs for path in _matches(place(given))], where, recursive)
+
+
+def refusals(
+    jobs: Collection[Job], *, maps: bool = False, overwrite: bool = False
+) -> Iterator[tuple[Job, ConfigError | OSError]]:
+    """Name the jobs that cannot be done, and why; where two would have one result, the second."""
     sources = {job.source.resolve() for job in jobs}
     there = set() if overwrite else _existing(target for job in jobs for target in _targets(job, maps))
     planned: dict[Place, Place] = {}
     for job in jobs:
-        _check_video(job, maps)
-        for target in _targets(job, maps):
-            _check_target(target, sources, there)
-            other = planned.setdefault(target.resolve(), job.source)
-            if other != job.source:
-                raise ConfigError(f"{other} and {job.source} would both be written to {target}; dehaze them apart")
-    return jobs
+        try:
+            _check_video(job, maps)
+            for target in _targets(job, maps):
+                _check_target(target, sources, there)
+                _check_other(planned.setdefault(target.resolve(), job.source), job.source, target)
+        except (ConfigError, OSError) as error:
+            yield job, error
 
 
 def undone(jobs: Sequence[Job], *, maps: bool = False) -> list[Job]:
@@ -130,17 +146,20 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def _jobs(inputs: Sequence[Place], output: Place | None, recursive: bool) -> list[Job]:
-    if len(inputs) == 1 and output is not None and not inputs[0].is_dir() and _is_file_name(output):
+    if output is not None and _is_file_name(output) and _is_one_file(inputs):
         _check_suffix(inputs[0], output)
         return [Job(inputs[0], output)]
     if output is not None and not output.is_dir() and (_is_of_one(output) or output.exists()):
         raise ConfigError(f"{output} names one file; the results of several pictures need a folder")
-    jobs = (
-        job
-        for path in inputs
-        for job in (_folder_jobs(path, output, recursive) if path.is_dir() else [_job(path, output)])
-    )
-    return list(dict.fromkeys(jobs))
+    jobs: dict[tuple[Place, Place], Job] = {}  # one picture may be spelt in several ways
+    for path in inputs:
+        for job in _folder_jobs(path, output, recursive) if path.is_dir() else [_job(path, output)]:
+            jobs.setdefault((job.source.resolve(), job.target.resolve()), job)
+    return [*jobs.values()]
+
+
+def _is_one_file(inputs: Sequence[Place]) -> bool:
+    return len({path.resolve() for path in inputs}) == 1 and not inputs[0].is_dir()
 
 
 def _check_suffix(source: Place, output: Place) -> None:
@@ -159,6 +178,8 @@ def _is_of_one(output: Place) -> bool:
 
 def _folder_jobs(folder: Place, output: Place | None, recursive: bool) -> Iterator[Job]:
     full = folder.resolve()  # "." has no name
+    if output is None and not full.name:
+        raise ConfigError(f"{folder} has no name to call the folder of its results after; choose an output")
     target = full.with_name(f"{full.name}-dehazed") if output is None else output
     results = None if target.resolve() == full else target.resolve()  # earlier results in the folder are no inputs
     for path, name in _pictures(folder, recursive):
@@ -219,3 +240,8 @@ def _check_target(target: Place, sources: set[Place], there: set[Place]) -> None
         raise ConfigError(f"{target} is a folder; choose another output")
     if target in there:
         raise ConfigError(f"{target} exists; choose another output, or ask to overwrite it")
+
+
+def _check_other(first: Place, source: Place, target: Place) -> None:
+    if first != source:
+        raise ConfigError(f"{first} and {source} would both be written to {target}; dehaze them apart")

@@ -40,6 +40,7 @@ class FileReport:
     frames: int = 1
     damaged: int = 0  # parts of a video that could not be decoded and were left out
     dropped: int = 0  # frames of what plays that came while another was computed
+    left_alone: bool = False  # no haze was found, and the picture is as it was
 
 
 @dataclass(frozen=True)

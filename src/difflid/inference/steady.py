@@ -137,7 +137,8 @@ def dehaze_frames(
 
     Args:
         dehazer: the model.
-        frames: of any kind that a :class:`difflid.Dehazer` takes, one picture each, in the order of time.
+        frames: of any kind that a :class:`difflid.Dehazer` takes, one picture each, in the order of time. What a wide
+            gamut has beyond sRGB is kept as it is.
         rate: frames per second.
         smoothing: see :class:`Steady`.
         strength: see :meth:`difflid.dehazer.Dehazer.restore`.
@@ -160,5 +161,7 @@ def dehaze_frames(
             yield give_back(restore(tensor, index))
         else:
             picture, finish = images.open_picture(frame)
-            clear = restore(images.to_tensor(picture.colours()), index)
-            yield finish(images.replace_pixels(picture, images.to_pixels(clear)))
+            colours = picture.colours()
+            inside = colours.clip(0, 1)  # sRGB
+            clear = images.to_pixels(restore(images.to_tensor(inside), index)) + (colours - inside)
+            yield finish(images.replace_pixels(picture, clear))

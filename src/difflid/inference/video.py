@@ -6,8 +6,9 @@ and given back by the matrix and range that the file states, in 16 bit per chann
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ try:
 except ImportError:
     raise MissingExtra("video", "video") from None
 
-__all__ = ["add_copy", "copied", "copy", "decode", "dehaze_video", "explained", "time_stamp"]
+__all__ = ["add_copy", "copy", "decode", "dehaze_video", "explained", "known", "time_stamp", "video_stream"]
+
+log = logging.getLogger(__name__)
 
 _KEPT_IN_MP4 = {"movflags": "use_metadata_tags+faststart"}  # all metadata; playable while it is downloaded
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # metadata that a writer makes anew
@@ -80,11 +83,25 @@ def dehaze_video(
 
 def _open(source: Path) -> InputContainer:
     reader = av.open(str(source))
-    if not reader.streams.video:
+    try:
+        video_stream(reader).thread_type = "AUTO"
+    except VideoError:
         reader.close()
-        raise VideoError("it has no video stream")
-    reader.streams.video[0].thread_type = "AUTO"
+        raise
     return reader
+
+
+def video_stream(reader: InputContainer) -> VideoStream:
+    """Give the stream that is dehazed.
+
+    Raises:
+        VideoError: there is none that can be decoded.
+    """
+    if not reader.streams.video:
+        raise VideoError("it has no video stream")
+    if reader.streams.video[0].codec_context is None:
+        raise VideoError("FFmpeg does not know the codec of its video")
+    return reader.streams.video[0]
 
 
 def _first_frame(source: Path) -> VideoFrame:
@@ -99,13 +116,13 @@ def _first_frame(source: Path) -> VideoFrame:
 def _convey(
     reader: InputContainer, writer: OutputContainer, work: _Work, metadata: bool, progress: Progress | None
 ) -> None:
-    video = reader.streams.video[0]
-    copies = {stream.index: add_copy(writer, stream, metadata) for stream in copied(reader)}
+    video, others = reader.streams.video[0], known([*reader.streams.audio, *reader.streams.subtitles])
+    copies = {stream.index: add_copy(writer, stream, metadata) for stream in others}
     if metadata:
         writer.metadata.update({key: value for key, value in reader.metadata.items() if key not in _OF_THE_FILE})
     writer.set_chapters(reader.chapters())
     expected = video.frames or _frames_by_duration(reader, video)
-    for packet in reader.demux(video, *copied(reader)):
+    for packet in reader.demux(video, *others):
         if packet.stream.index in copies:
             copy(packet, copies[packet.stream.index], writer)
             continue
@@ -132,9 +149,12 @@ def _frames_by_duration(reader: InputContainer, video: VideoStream) -> int | Non
     return round(reader.duration / av.time_base * video.average_rate)
 
 
-def copied(reader: InputContainer) -> list[Stream]:
-    """Name the streams that are copied as they are."""
-    return [*reader.streams.audio, *reader.streams.subtitles]
+def known(streams: Sequence[Stream]) -> list[Stream]:
+    """Leave out, and say so, the streams whose codec FFmpeg does not know: they cannot be copied."""
+    for stream in streams:
+        if stream.codec_context is None:
+            log.warning("%s: %s left out, whose codec FFmpeg does not know", stream.container.name, stream.type)
+    return [stream for stream in streams if stream.codec_context is not None]
 
 
 def add_copy(writer: OutputContainer, stream: Stream, metadata: bool) -> Stream:

@@ -129,14 +129,17 @@ class UNetPrior(nn.Module):
         return bottleneck
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into ``folder``."""
+        """Write ``config.json`` and ``model.safetensors`` into ``folder``, both or none.
+
+        Raises:
+            OSError, SafetensorError: they cannot be written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         weights = {key: value.to(dtype).contiguous() for key, value in self.state_dict().items()}
         text = json.dumps(asdict(self.config), indent=2) + "\n"
-        with whole(folder / "model.safetensors") as part:
-            save_file(weights, part)
-        with whole(folder / "config.json") as part:
-            part.write_text(text)
+        with whole(folder / "model.safetensors") as weights_part, whole(folder / "config.json") as config_part:
+            save_file(weights, weights_part)
+            config_part.write_text(text)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

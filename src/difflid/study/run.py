@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difflid.data.dataset import load_photos
+from difflid.data.dataset import load_photos, refuse_other_depth
 from difflid.data.photos import load_squares, photo_files, split_photos
-from difflid.errors import ConfigError, DataError
+from difflid.errors import ConfigError
 from difflid.files import sha256
 from difflid.prior import Prior, UNetPrior
 from difflid.prior.latents import TIMESTEPS
@@ -55,7 +55,8 @@ def study_prior(
 
     Raises:
         ConfigError: the time-steps are not ascending integers from 0 to 999.
-        DataError: there are too few photographs, one cannot be read, or there is no such folder of depth maps.
+        DataError: there are too few photographs, one cannot be read, or there is no such folder of depth maps, or
+            none in it of a held-out photograph.
     """
     config = config or StudyConfig()
     _check_timesteps(config.timesteps)
@@ -83,12 +84,8 @@ def _check_timesteps(timesteps: Sequence[int]) -> None:
 
 
 def _material(prior: Prior, photos: Path, depth: Path | None, config: StudyConfig) -> Material:
-    train_files, validation_files = split_photos(photo_files(photos))
-    if len(validation_files) < LEAST_VALIDATION or not train_files:
-        raise DataError(
-            f"{photos}: expected at least {LEAST_VALIDATION} photographs in the held-out part, one in 32, got "
-            f"{len(validation_files)} of {len(train_files) + len(validation_files)}; give a folder with more"
-        )
+    train_files, validation_files = split_photos(photo_files(photos), held_out=LEAST_VALIDATION)
+    refuse_other_depth(validation_files, depth)
     size, seed = prior.spec.guide_size, config.seed
     train = load_squares(_some(train_files, config.train_photos, seed), size)
     held_out = load_photos(_some(validation_files, config.validation_photos, seed), depth)

@@ -3,18 +3,51 @@
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from difflid.errors import ConfigError
 
-__all__ = ["LoopConfig", "changes", "dump_config", "dumped_config", "may_change", "read_config"]
+__all__ = [
+    "Amount",
+    "Count",
+    "LoopConfig",
+    "Natural",
+    "Part",
+    "Range",
+    "Share",
+    "changes",
+    "dump_config",
+    "dumped_config",
+    "may_change",
+    "read_config",
+]
 
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number in a file or an override may have, both ends among them."""
+
+    least: float
+    most: float = math.inf
+
+    def __str__(self) -> str:
+        return f"at least {self.least:g}" if self.most == math.inf else f"from {self.least:g} to {self.most:g}"
+
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Amount = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(0.01, 1)]
 
 # What a run that has begun may be told anew: how long, how fast, where, and how it is watched. Not which image has
 # which number, what the model is, and what it is trained for.
@@ -27,23 +60,23 @@ class LoopConfig:
     """How long and how fast to train; shared by the prior and the dehazing network."""
 
     run: str  # folder of the run: checkpoint, resolved configuration, stats.jsonl
-    images: int  # length of the training, in images
-    batch: int = 16  # images per step, of all processes together
-    accumulate: int = 1  # parts in which a process computes its share of a step, one after the other
-    rate: float = 4e-4  # peak learning rate of AdamW
-    rate_end: float = 0.0  # learning rate at the end of the cosine, as a share of the peak
-    warmup: int = 1_000  # images over which the rate rises to its peak
-    weight_decay: float = 1e-2  # of AdamW
-    clip: float = 1.0  # largest norm of the gradient
-    ema: float = 0.03  # half-life of the weight average, as a share of the images seen so far
+    images: Count  # length of the training, in images
+    batch: Count = 16  # images per step, of all processes together
+    accumulate: Count = 1  # parts in which a process computes its share of a step, one after the other
+    rate: Amount = 4e-4  # peak learning rate of AdamW
+    rate_end: Share = 0.0  # learning rate at the end of the cosine, as a share of the peak
+    warmup: Natural = 1_000  # images over which the rate rises to its peak
+    weight_decay: Amount = 1e-2  # of AdamW
+    clip: Amount = 1.0  # largest norm of the gradient
+    ema: Amount = 0.03  # half-life of the weight average, as a share of the images seen so far
     learn: tuple[str, ...] = ()  # how the names of the weights begin that learn, the others rest; (): all learn
-    seed: int = 0  # of weights, data order and noise
+    seed: Natural = 0  # of weights, data order and noise
     device: str = "cpu"  # where torch computes: "cpu", "cuda", ...; of several, each process takes its own
     bfloat16: bool = True  # mixed precision, where the device computes it itself; elsewhere float32 all the same
     compile: bool = False  # torch.compile the network
-    workers: int = 1  # processes that prepare batches; 0: in the training process
-    checkpoint_every: int = 4_000  # images between checkpoints
-    validate_every: int = 8_000  # images between validations
+    workers: Natural = 1  # processes that prepare batches; 0: in the training process
+    checkpoint_every: Count = 4_000  # images between checkpoints
+    validate_every: Count = 8_000  # images between validations
     tensorboard: bool = False  # also write scalars and validation pictures for TensorBoard
 
 
@@ -51,7 +84,8 @@ def read_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -
     """Read a TOML file into the dataclass ``kind``; each override is ``key=value`` or ``table.key=value``.
 
     Raises:
-        ConfigError: the file is missing or not TOML, a key is unknown or missing, or a value has the wrong type.
+        ConfigError: the file is missing or not TOML, a key is unknown or missing, or a value has the wrong type or is
+            out of its range.
     """
     try:
         tree = tomllib.loads(path.read_text())
@@ -78,7 +112,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _build(kind: type[Config], tree: Mapping[str, Any], where: str) -> Config:
-    types = get_type_hints(kind)
+    types = get_type_hints(kind, include_extras=True)
     unknown = [key for key in tree if key not in types]
     if unknown:
         closest = difflib.get_close_matches(unknown[0], types, n=1)
@@ -92,6 +126,11 @@ def _build(kind: type[Config], tree: Mapping[str, Any], where: str) -> Config:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
+    if get_origin(kind) is Annotated:
+        kind, limits = get_args(kind)
+        return _within(limits, _convert(kind, value, where), where)
+    if isinstance(kind, UnionType):  # with None
+        return None if value is None else _convert(get_args(kind)[0], value, where)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} is a table of settings, got {value!r}")
@@ -102,11 +141,19 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return {key: _convert(get_args(kind)[1], each, f"{where}.{key}") for key, each in value.items()}
     if kind is float and type(value) is int:
         return float(value)
-    if get_origin(kind) is tuple and not isinstance(value, list):
-        raise ConfigError(f"{where} must be a list, got {value!r}")
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        return tuple(_convert(get_args(kind)[0], each, f"{where}[{index}]") for index, each in enumerate(value))
     if kind in (bool, float, int, str) and type(value) is not kind:
         raise ConfigError(f"{where} must be of type {kind.__name__}, got {value!r}")
     return tuple(value) if isinstance(value, list) else value
+
+
+def _within(limits: Range, value: float, where: str) -> float:
+    if not limits.least <= value <= limits.most:
+        raise ConfigError(f"{where} must be {limits}, got {value}")
+    return value
 
 
 def dump_config(config: Any) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,15 @@ def _open_board(folder: Path, images: int) -> Any:
 
 
 def _forget_after(stats: Path, images: int) -> None:
-    lines = stats.read_text().splitlines() if stats.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["images"] <= images]
+    lines = stats.read_text(errors="replace").splitlines() if stats.exists() else []
+    kept = [line for line in lines if _noted_at(line) <= images]
     with written(stats), whole(stats) as part:
         part.write_text("".join(f"{line}\n" for line in kept))
+
+
+def _noted_at(line: str) -> float:
+    """Read after how many images a line was written; of a damaged one, as a kill leaves it, never."""
+    try:
+        return float(json.loads(line)["images"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -55,7 +54,7 @@ class LatentCache:
             latents = self._prior.encode(guide[None].to(device), self._timesteps)[:, 0].half().cpu()
         with written(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path, writer=uuid4().hex) as part:
+            with whole(path) as part:
                 save_file({"latents": latents.contiguous()}, part)
         return latents
 

@@ -4,11 +4,14 @@ Progress is counted in images. Image number n is a function of (seed, n), whoeve
 dealt out to the processes, and the same command resumes where a run was cut off.
 """
 
+import json
 import logging
 import math
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +23,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from difflid.data.pairs import listed
 from difflid.errors import ConfigError, DataError, TrainingError
 from difflid.files import whole
 from difflid.training.config import LoopConfig, changes, dump_config, dumped_config, may_change
@@ -29,7 +33,7 @@ from difflid.training.state import CHECKPOINT, TrainingState, update_average, wr
 __all__ = ["Objective", "has_bfloat16", "learning_rate", "open_run", "train"]
 
 log = logging.getLogger(__name__)
-CONFIG = "config.json"
+CONFIG, PICTURES, RESULT = "config.json", "pictures.json", "result"
 PATIENCE = timedelta(hours=4)  # of the other processes while the first one validates; NCCL's own is 10 minutes
 STATS_EVERY = 20  # steps between lines of stats.jsonl
 
@@ -38,6 +42,9 @@ class Objective(Protocol):
     """What is trained, on what, and how well it does."""
 
     model: nn.Module
+
+    def pictures(self) -> list[str]:
+        """Name what is trained on; image number n is a function of what is named here, in this order."""
 
     def batches(self, size: int) -> Dataset[Any]:
         """Return a map-style data set: item ``i`` is the whole batch of the images i size ... (i + 1) size - 1."""
@@ -64,13 +71,14 @@ def open_run(config: Any, *, parts_rest: bool = False) -> Accelerator:
 
     Raises:
         ConfigError: the device is not there, the batch cannot be dealt out evenly, or the run began with another
-            recipe in more than what may change (`difflid.training.config.CHANGEABLE`).
+            recipe in more than what may change (`difflid.training.config.CHANGEABLE`), or one that is not known.
         TrainingError: the folder cannot be written.
     """
     loop: LoopConfig = config.loop
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
     exchange = DistributedDataParallelKwargs(find_unused_parameters=parts_rest)
-    accelerator = Accelerator(cpu=loop.device == "cpu", kwargs_handlers=[patience, exchange])
+    with _settings_of_the_recipe_alone():
+        accelerator = Accelerator(cpu=loop.device == "cpu", kwargs_handlers=[patience, exchange])
     if accelerator.device.type != loop.device:
         raise ConfigError(
             f"loop.device is {loop.device!r}, expected {accelerator.device.type!r}, which is here, or cpu"
@@ -88,6 +96,16 @@ def open_run(config: Any, *, parts_rest: bool = False) -> Accelerator:
     return accelerator
 
 
+@contextmanager
+def _settings_of_the_recipe_alone() -> Iterator[None]:
+    """Hide the variables from which Accelerate takes precision, accumulation, compiler and device."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ACCELERATE_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def _refuse_other_recipe(run: Path, config: Any) -> None:
     """Refuse what would make a run that has begun another one, say what else is changed."""
     if not (run / CHECKPOINT).exists():
@@ -95,8 +113,10 @@ def _refuse_other_recipe(run: Path, config: Any) -> None:
     try:
         changed = changes(dumped_config(type(config), run / CONFIG), config)
     except ConfigError as error:
-        log.warning("whether the recipe of %s has changed is not known: %s", run, error)
-        return
+        raise ConfigError(
+            f"{run} has a checkpoint, but with which recipe it began is not known: {error}. Put the file back "
+            "(--dry-run prints that of a recipe), or name another loop.run to begin anew"
+        ) from error
     refused = {key: values for key, values in changed.items() if not may_change(key)}
     if refused:
         differs = "; ".join(f"{key} {before!r}, got {after!r}" for key, (before, after) in refused.items())
@@ -119,13 +139,15 @@ def train(
     model = objective.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     _let_learn(model, config.learn)
     state = TrainingState(model, _optimizer(model, config))
-    if state.resume(run):
+    resumed, first_process = state.resume(run), accelerator.is_main_process
+    if resumed:
         log.info("resumed %s at %d images", run, state.images)
+    if first_process:
+        _keep_to(objective.pictures(), run, resumed=resumed)
     _refuse_apart(state.images, run, accelerator)
     compiled = cast(nn.Module, torch.compile(model, dynamic=False)) if config.compile else model
     forward = accelerator.prepare_model(compiled)
     batches = _stream(objective, config, accelerator, state.images // config.batch)
-    first_process = accelerator.is_main_process
     journal = Journal(run, images=state.images, tensorboard=config.tensorboard) if first_process else None
     started, first = time.monotonic(), state.images
     progress(state.images)
@@ -144,9 +166,29 @@ def train(
             state.save(run)
         progress(state.images)
     if journal:
+        if not (run / RESULT).exists():
+            _export(objective, state, run)
         journal.close()
     accelerator.wait_for_everyone()
-    return run / "result"
+    return run / RESULT
+
+
+def _keep_to(pictures: list[str], run: Path, *, resumed: bool) -> None:
+    """Note what a run is trained on; when it goes on, refuse anything else."""
+    file = run / PICTURES
+    try:
+        before = json.loads(file.read_text()) if resumed and file.exists() else pictures
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot read {file}: {error}; remove it to go on with any pictures") from error
+    if before != pictures:
+        gone, added = Counter(before) - Counter(pictures), Counter(pictures) - Counter(before)
+        changed = [f"{what} {listed(sorted(names))}" for what, names in (("gone", gone), ("added", added)) if names]
+        raise DataError(
+            f"{run} began with other pictures to train on: {'; '.join(changed) or 'in another order'}. "
+            "Put them back to go on, or name another loop.run to begin anew"
+        )
+    with written(file), whole(file) as part:
+        part.write_text(json.dumps(pictures, indent=0) + "\n")
 
 
 def _refuse_apart(images: int, run: Path, accelerator: Accelerator) -> None:
@@ -169,8 +211,12 @@ def _validate(objective: Objective, state: TrainingState, run: Path, journal: Jo
     sheet = Sheet()
     journal.note({"images": state.images, **objective.validate(state.average, sheet)})
     journal.show(sheet, state.images)
-    with written(run / "result"):
-        objective.export(state.average, run / "result")
+    _export(objective, state, run)
+
+
+def _export(objective: Objective, state: TrainingState, run: Path) -> None:
+    with written(run / RESULT):
+        objective.export(state.average, run / RESULT)
 
 
 def _let_learn(model: nn.Module, beginnings: Sequence[str]) -> None:

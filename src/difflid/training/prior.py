@@ -19,7 +19,7 @@ from difflid.files import whole
 from difflid.metrics import psnr
 from difflid.prior import UNetPrior, UNetPriorConfig, add_noise, alpha_bars, build_unet, fixed_noise
 from difflid.prior.latents import TIMESTEPS
-from difflid.training.config import LoopConfig
+from difflid.training.config import Count, LoopConfig, Part
 from difflid.training.journal import Sheet
 from difflid.training.loop import open_run, train
 
@@ -35,10 +35,10 @@ class PriorTrainingConfig:
     """A recipe for a prior."""
 
     photos: str  # folder of clear photographs
-    guide_size: int  # side of the square guide in pixels
+    guide_size: Count  # side of the square guide in pixels
     loop: LoopConfig
     unet: dict[str, Any] = field(default_factory=dict)  # arguments of diffusers.UNet2DModel; none: those of `start`
-    crop: float = 0.66  # smallest side of a training crop, as a share of the photograph's
+    crop: Part = 0.66  # smallest side of a training crop, as a share of the photograph's
     start: str | None = None  # prior folder to start from; None: random weights
     up_path: str | None = None  # the other half of `start`, as a training left it; None: random weights
 
@@ -89,9 +89,14 @@ class PriorObjective:
         self.model, self._unet = _first_unet(config)
         self._alpha_bars = alpha_bars().float()
         self._largest = round(config.guide_size / config.crop)
-        train_files, validation_files = split_photos(photo_files(Path(config.photos)))
+        train_files, validation_files = split_photos(photo_files(Path(config.photos)), held_out=1)
+        self._names = [path.stem for path in train_files]
         self._train = load_squares(train_files, self._largest)
         self._validation = load_squares(validation_files, config.guide_size)
+
+    def pictures(self) -> list[str]:
+        """Name the photographs."""
+        return [f"photos/{name}" for name in self._names]
 
     def batches(self, size: int) -> DiffusedPhotos:
         """Return the training images in batches of ``size``."""

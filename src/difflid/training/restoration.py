@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,17 +11,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos
-from difflid.data.pairs import Pair, load_pair
-from difflid.data.photos import decode_all, photo_files, split_photos
-from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared
+from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos, refuse_other_depth
+from difflid.data.pairs import Pair, load_pair, refuse_damaged
+from difflid.data.photos import photo_files, split_photos
+from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared, scenes
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
-from difflid.errors import ConfigError, DataError, ModelError, TrainingError
+from difflid.errors import ConfigError, ModelError, TrainingError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
-from difflid.training.config import LoopConfig
+from difflid.prior.latents import TIMESTEPS
+from difflid.training.config import Amount, Count, LoopConfig, Natural, Part, Range, Share
 from difflid.training.journal import Sheet
 from difflid.training.latent_cache import LatentCache
 from difflid.training.loop import open_run, train
@@ -36,21 +37,34 @@ LACKING = {"guide_zoom": 1, "guide_contrast": False, "guide_smoke": False, "leve
 TAKEN = {"images", "loss", "images_per_second", "skipped", "clear", "synthetic"}  # columns of stats.jsonl
 LARGEST_PSNR = 60.0  # dB; what an untouched picture counts in a mean
 
+Timestep = Annotated[int, Range(0, TIMESTEPS - 1)]
+
 
 @dataclass(frozen=True)
 class NetworkRecipe:
     """The network without what the prior decides; see DiffLI2DConfig and LevelConfig."""
 
-    widths: tuple[int, ...] = (32, 64, 128)  # channels per level, from half resolution downwards
-    encoder_blocks: tuple[int, ...] = (1, 1, 0)  # local blocks per level on the way down
-    decoder_blocks: tuple[int, ...] = (2, 2, 3)  # and on the way up
-    heads: tuple[int, ...] = (0, 0, 4)  # of the Content Integration Module, per level
-    guide_width: int = 32
-    guide_blocks: int = 1
-    guide_middle: int = 4
-    guide_zoom: int = 1
+    widths: tuple[Count, ...] = (32, 64, 128)  # channels per level, from half resolution downwards
+    encoder_blocks: tuple[Natural, ...] = (1, 1, 0)  # local blocks per level on the way down
+    decoder_blocks: tuple[Natural, ...] = (2, 2, 3)  # and on the way up
+    heads: tuple[Natural, ...] = (0, 0, 4)  # of the Content Integration Module, per level
+    guide_width: Count = 32
+    guide_blocks: Natural = 1
+    guide_middle: Natural = 4
+    guide_zoom: Count = 1
     guide_contrast: bool = False
     guide_smoke: bool = False
+
+    def __post_init__(self) -> None:
+        levels = self.widths, self.encoder_blocks, self.decoder_blocks, self.heads
+        if len({len(each) for each in levels}) > 1:
+            raise ConfigError(
+                "network.widths, network.encoder_blocks, network.decoder_blocks and network.heads are of one length, a "
+                f"value per level, got {', '.join(map(str, levels))}"
+            )
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            if heads and width % heads:
+                raise ConfigError(f"network.heads {heads} does not divide network.widths {width} of its level")
 
 
 @dataclass(frozen=True)
@@ -64,22 +78,21 @@ class RestorationTrainingConfig:
     train_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to train on
     shards: str | None = None  # folder of packed pairs to train on, instead of train_pairs
     validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
-    pair_share: float = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
-    frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
+    pair_share: Share = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
+    frame: Part = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
     latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
-    wholes: int = 0  # so many images come first without crops, three times as fast; a multiple of loop.batch
+    wholes: Natural = 0  # so many images come first without crops, three times as fast; a multiple of loop.batch
     start: str | None = None  # model folder or name whose weights to start from; None: at random
-    levels_from: str | None = None  # another one whose levels to start from, where `start` has none
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
-    content_timestep: int = 0  # t1
-    haze_timestep: int = 500  # t2
+    content_timestep: Timestep = 0  # t1
+    haze_timestep: Timestep = 500  # t2
     mirrored: bool = False  # the model sees a picture mirrored as well, see DehazerConfig; the training does not
-    crop: int = 128  # side of a training crop in pixels
-    crops: int = 2  # crops of each picture
-    losses: dict[str, float] = field(default_factory=lambda: {"l1": 1.0})  # weights of the errors of the picture
-    physics: float = 0.03  # weight of the errors of transmission and airlight, where the haze is synthetic
-    coarse: float = 0.5  # weight of the loss of the whole picture at the guide's size
-    validation_photos: int = 24  # held-out photographs per validation, with and without haze
+    crop: Count = 128  # side of a training crop in pixels, a multiple of 2 for each level of the network
+    crops: Count = 2  # crops of each picture
+    losses: dict[str, Amount] = field(default_factory=lambda: {"l1": 1.0})  # weights of the errors of the picture
+    physics: Amount = 0.03  # weight of the errors of transmission and airlight, where the haze is synthetic
+    coarse: Amount = 0.5  # weight of the loss of the whole picture at the guide's size
+    validation_photos: Natural = 24  # held-out photographs per validation, with and without haze; 0: none
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.losses if name not in LOSSES]
@@ -93,12 +106,15 @@ class RestorationTrainingConfig:
             raise ConfigError(
                 f"validation_pairs.{taken[0]} would hide a number of that name: give the set another name"
             )
-        if not 0 < self.frame <= 1 or not 0 <= self.pair_share <= 1:
-            raise ConfigError(f"frame {self.frame} and pair_share {self.pair_share} are shares of 1")
-        if self.levels_from and not self.start:
-            raise ConfigError("levels_from gives what start lacks: expected start as well")
+        if self.crop % (stride := 2 ** len(self.network.widths)):
+            raise ConfigError(f"crop {self.crop} is no multiple of {stride}, 2 for each level of the network")
         if self.wholes % self.loop.batch:
             raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
+        if self.network.widths and self.wholes > self.loop.images:
+            raise ConfigError(
+                f"wholes {self.wholes} come first, of loop.images {self.loop.images}: expected at most as many, the "
+                "levels of the network learn from what comes then"
+            )
         if self.latent_cache and (self.photos or self.frame < 1):
             raise ConfigError(
                 "latent_cache is for pictures that come again: expected no photos, hazed anew each time, and frame 1, "
@@ -133,12 +149,11 @@ class RestorationObjective:
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
-            for name in filter(None, (config.levels_from, config.start)):
-                _start(self.model, name, self._settings, self.prior)
+            _start(self.model, config.start, self._settings, self.prior)
         self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
-        decode_all(self._to_validate(), _readable)  # a damaged one is said before hours of training
+        refuse_damaged(self._to_validate())  # said before hours of training
         self._train_pairs = self._packed(config.shards) if config.shards else self._opened(config.train_pairs)
         self._skipped = 0
 
@@ -153,13 +168,21 @@ class RestorationObjective:
 
     def _opened(self, sets: Mapping[str, PairSet]) -> list[RealPair | Pair]:
         """Find the training pairs, none of a scene to validate on, and decode those to be kept in memory."""
-        validation = self._to_validate()
+        found = [(each, each.pairs()) for each in sets.values()]
+        trained = scenes([pair for _, pairs in found for pair in pairs])
+        refuse_shared(trained, self._to_validate(), "in the training pairs")
         opened: list[RealPair | Pair] = []
-        for each in sets.values():
-            pairs = each.pairs()
-            refuse_shared(pairs, validation)
+        for each, pairs in found:
             opened += load_real_pairs(pairs) if each.in_memory else pairs
         return opened
+
+    def pictures(self) -> list[str]:
+        """Name the photographs, those that have a depth map, and the pairs."""
+        photos = [f"photos/{photo.name}" for photo in self._train]
+        depths = [f"depth/{photo.name}" for photo in self._train if photo.depth is not None]
+        if isinstance(self._train_pairs, Shards):
+            return [*photos, *depths, f"shards/{self._train_pairs.digest()}"]
+        return [*photos, *depths, *(f"train_pairs/{pair.name}" for pair in self._train_pairs)]
 
     def batches(self, size: int) -> HazyCrops:
         """Return the training images in batches of ``size``."""
@@ -203,7 +226,8 @@ class RestorationObjective:
 
     def _error(self, seen: Scattering, hazy: Tensor, truth: Truth) -> Tensor:
         picture = picture_loss(self.config.losses, restore(hazy, seen), truth.clear)
-        veil = F.binary_cross_entropy(seen.transmission, truth.transmission, reduction="none")  # never saturates
+        transmission = seen.transmission.nan_to_num()  # of what is no number `picture` tells, here it would be an error
+        veil = F.binary_cross_entropy(transmission, truth.transmission, reduction="none")  # never saturates
         off = (seen.airlight - truth.airlight[:, :, None, None]).abs()
         colour = off * (1 - truth.transmission)  # shows only through the veil
         known = truth.physics[:, None, None, None]
@@ -312,27 +336,20 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[di
     return {key: ours[key] for key in keys}, {key: theirs[key] for key in keys}
 
 
-def _readable(pair: Pair) -> bool:
-    """Refuse a pair that cannot be read."""
-    load_pair(pair)
-    return True
-
-
 def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]]:
     """Decode the photographs of both splits, if the recipe names any."""
     if config.photos is None:
         return [], []
-    train_files, validation_files = split_photos(photo_files(Path(config.photos)))
+    held_out = min(1, config.validation_photos)
+    train_files, validation_files = split_photos(photo_files(Path(config.photos)), held_out=held_out)
     depth = Path(config.depth) if config.depth else None
-    train = load_photos(train_files, depth)
-    if depth and not any(photo.depth is not None for photo in train):
-        raise DataError(f"no picture in {depth} is named as a photograph in {config.photos}, such as {train[0].name}")
-    return train, load_photos(_spread(validation_files, config.validation_photos), depth)
+    refuse_other_depth(train_files, depth)
+    return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
-    """Take about ``count`` files, evenly over the list."""
-    return files[:: max(1, len(files) // count)][:count]
+    """Take at most ``count`` files, evenly over the list."""
+    return files[:: max(1, len(files) // max(1, count))][:count]
 
 
 def _tensor(photo: Photo) -> Tensor:
