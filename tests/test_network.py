@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from tiny import TINY_NETWORK
 
+from difflid.haze import luma
 from difflid.network import Condition, DiffLI2D, Scattering, restore
 from difflid.network.blocks import sample_at
 from difflid.network.head import read_head
@@ -148,7 +149,7 @@ def test_no_haze_leaves_the_picture_untouched(strength: float) -> None:
 
 def test_strength_acts_on_the_physics() -> None:
     clear, airlight = torch.rand(1, 3, 5, 5), torch.rand(1, 3, 5, 5)
-    t = torch.rand(1, 1, 5, 5) * 0.8 + 0.2
+    t = torch.rand(1, 1, 5, 5) * 0.6 + 0.4
     hazy = clear * t + airlight * (1 - t)
     seen = Scattering(t, airlight, torch.zeros(1, 3, 5, 5))
     torch.testing.assert_close(restore(hazy, seen), clear)
@@ -156,3 +157,12 @@ def test_strength_acts_on_the_physics() -> None:
     half = clear * t.sqrt() + airlight * (1 - t.sqrt())
     torch.testing.assert_close(restore(hazy, seen, 0.5), half)
     assert torch.equal(restore(hazy, seen, 0.0), hazy)
+
+
+def test_colour_is_stretched_no_further_than_threefold() -> None:
+    clear, t = torch.rand(1, 3, 5, 5), torch.full((1, 1, 5, 5), 0.1)
+    airlight = torch.full((1, 3, 5, 5), 0.9)
+    hazy = clear * t + airlight * (1 - t)
+    restored = restore(hazy, Scattering(t, airlight, torch.zeros(1, 3, 5, 5)))
+    torch.testing.assert_close(luma(restored), luma(clear), rtol=0, atol=1e-5)
+    torch.testing.assert_close(restored - luma(restored), 3 * (hazy - luma(hazy)), rtol=0, atol=1e-5)

@@ -1,7 +1,8 @@
 """The scattering head: haze obeys I = J t + A (1 - t), so the network predicts physics and the picture follows.
 
 With the haze gain g = 1 / t - 1 the clear picture is J = I + g (I - A) + (1 - t) r. Where g = 0 there is no haze
-and the picture is left as it is, residual included.
+and the picture is left as it is, residual included. Of I - A, what is not luma is stretched by at most 2: real
+airlight is not of one colour all over the sky, and a greater gain makes purple and yellow of the difference.
 """
 
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from difflid.haze import luma
+
 __all__ = ["Scattering", "read_head", "restore"]
 
 SMALLEST_TRANSMISSION = 0.016  # bounds the gain, and with it the noise, at 60
 LARGEST_RESIDUAL = 0.5
+LARGEST_COLOUR_GAIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,4 +52,6 @@ def restore(image: Tensor, seen: Scattering, strength: float = 1.0) -> Tensor:
         return image
     transmission = seen.transmission**strength
     detail = (1 - transmission) * seen.residual if strength > 0 else 0.0
-    return image + (1 / transmission - 1) * (image - seen.airlight) + detail
+    gain, contrast = 1 / transmission - 1, image - seen.airlight
+    grey = luma(contrast)
+    return image + gain * grey + gain.clamp(max=LARGEST_COLOUR_GAIN) * (contrast - grey) + detail
