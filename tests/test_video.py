@@ -147,10 +147,11 @@ def test_frames_are_dehazed_as_a_sequence(dehazer, tmp_path):
         dehazer,
         tmp_path / "a.mkv",
         tmp_path / "b.mkv",
-        Settings(codec="ffv1"),
+        Settings(codec="ffv1", strength=0.3),
         progress=lambda *now: seen.append(now),
     )
-    expected = list(dehaze_frames(dehazer, [frame.astype(np.uint8) for frame in look(tmp_path / "a.mkv")[1]]))
+    frames = [frame.astype(np.uint8) for frame in look(tmp_path / "a.mkv")[1]]
+    expected = list(dehaze_frames(dehazer, frames, strength=0.3))
     for ours, theirs in zip(look(tmp_path / "b.mkv")[1], expected, strict=True):
         assert np.abs(ours - theirs).mean() < 1.5
     assert seen == [(count, 9) for count in range(1, 10)]
