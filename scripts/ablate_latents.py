@@ -42,6 +42,10 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
+    if len(set(arguments.seeds)) < 2:
+        parser.error("--seeds: an interval needs two at least")
+    if read_config(RestorationTrainingConfig, arguments.recipe, arguments.set).network.widths:
+        parser.error("the recipe has levels, which see the latents as well: expected network.widths = []")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     scores: dict[str, list[dict[str, float]]] = {row: [] for row in arguments.rows}
     for seed in arguments.seeds:
@@ -61,8 +65,6 @@ def trained(config: RestorationTrainingConfig, row: str) -> dict[str, float]:
     accelerator = open_run(config, parts_rest=config.wholes > 0)
     torch.manual_seed(config.loop.seed)
     objective = RestorationObjective(config)
-    if config.network.widths:
-        raise SystemExit("the recipe has levels, which see the latents as well: expected network.widths = []")
     keep(objective.model, content=content, haze=haze)
     train(objective, config.loop, accelerator)
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]

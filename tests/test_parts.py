@@ -62,8 +62,9 @@ def test_an_interrupted_film_goes_on(dehazer, tmp_path, suffix, stop, smoothing)
     source, target = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
     sound = "libopus" if suffix == "webm" else "aac"
     codec = "libvpx-vp9" if suffix == "webm" else "libx264"
-    make_film(source, sound=sound, codec=codec, time_base=Fraction(1, 1000), **KIND)
-    settings = Settings(smoothing=smoothing)
+    size = (128, 96)  # on fewer pixels the pan is not found exactly, and where it begins makes a difference
+    make_film(source, sound=sound, codec=codec, size=size, time_base=Fraction(1, 1000), **KIND)
+    settings = Settings(smoothing=smoothing, crf=1)
     whole = dehaze_video(dehazer, source, tmp_path / f"whole.{suffix}", settings)
     with pytest.raises(KeyboardInterrupt):
         dehaze_video(dehazer, source, target, settings, progress=interrupt_at(stop))
@@ -81,8 +82,9 @@ def test_an_interrupted_film_goes_on(dehazer, tmp_path, suffix, stop, smoothing)
     assert facts == others
     assert [fact[0] for fact in facts] == times
     assert listen(target) == listen(tmp_path / f"whole.{suffix}")
-    off = max(np.abs(a - b).mean() for a, b in zip(pictures, expected, strict=True))
-    assert off < (6 if smoothing == 0.1 else 1e-9)  # 0.1: not all frames come again, and this model's gain is up to 30
+    assert max(np.abs(a - b).mean() for a, b in zip(pictures, expected, strict=True)) < (
+        1 if smoothing == 0.1 else 1e-9
+    )
 
 
 @pytest.mark.parametrize("codec", ["hevc", "av1", "ffv1"])

@@ -1,6 +1,9 @@
 """Everything difflid raises on purpose. Each message says what was expected, what came and what to do."""
 
+from collections.abc import Sequence
+
 __all__ = [
+    "SHOWN",
     "ConfigError",
     "DataError",
     "DifflidError",
@@ -9,7 +12,10 @@ __all__ = [
     "ModelError",
     "TrainingError",
     "VideoError",
+    "listed",
 ]
+
+SHOWN = 5  # names, or other errors, in one
 
 
 class DifflidError(Exception):
@@ -46,3 +52,8 @@ class MissingExtra(DifflidError):
     def __init__(self, feature: str, extra: str, *, install: str = "") -> None:
         how = install or f"pip install 'difflid[{extra}]'"
         super().__init__(f"{feature} needs an optional dependency: {how}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first few for an error, and say how many there are."""
+    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''} ({len(names)} in all)"

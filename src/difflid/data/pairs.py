@@ -15,7 +15,7 @@ from torch import Tensor
 
 from difflid import image
 from difflid.data.photos import decode_all, photo_files
-from difflid.errors import DataError, ImageError
+from difflid.errors import DataError, ImageError, listed
 
 __all__ = [
     "DATA_SETS",
@@ -23,7 +23,6 @@ __all__ = [
     "PairRule",
     "find_pairs",
     "fitted",
-    "listed",
     "load_pair",
     "load_photo",
     "read_pairs",
@@ -31,7 +30,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-SHOWN = 5  # names listed in an error
 
 
 @dataclass(frozen=True)
@@ -141,11 +139,6 @@ def read_pairs(file: Path) -> list[Pair]:
     if missing:
         raise DataError(f"{file} names {listed(missing)} that do not exist; paths are relative to the file")
     return _named(pairs, file)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Name the first few for an error, and say how many there are."""
-    return f"{', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''} ({len(names)} in all)"
 
 
 def load_pair(pair: Pair) -> tuple[Tensor, Tensor]:

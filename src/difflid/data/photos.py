@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from difflid import image
-from difflid.errors import DataError, ImageError
+from difflid.errors import SHOWN, DataError, ImageError
 
 __all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "split_photos"]
 
@@ -24,7 +24,6 @@ Source = TypeVar("Source")
 Decoded = TypeVar("Decoded")
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-SHOWN = 5  # damaged pictures listed in an error
 VALIDATION_SHARE = 32  # one photograph in so many is kept for validation
 
 
@@ -77,8 +76,8 @@ def decode_all(sources: Sequence[Source], decode: Callable[[Source], Decoded]) -
     for error in errors[SHOWN:]:
         log.error("cannot be used: %s", error)
     if errors:
-        listed = "; ".join(errors[:SHOWN]) + ("; the log names the others" if len(errors) > SHOWN else "")
-        raise DataError(f"{len(errors)} of {len(sources)} cannot be used, repair or remove them: {listed}")
+        first = "; ".join(errors[:SHOWN]) + ("; the log names the others" if len(errors) > SHOWN else "")
+        raise DataError(f"{len(errors)} of {len(sources)} cannot be used, repair or remove them: {first}")
     return [outcome for outcome in outcomes if not isinstance(outcome, DataError)]
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from difflid.data.pairs import DATA_SETS, FOLDER, SHOWN, Pair, find_pairs, listed, load_pair, read_pairs
+from difflid.data.pairs import DATA_SETS, FOLDER, Pair, find_pairs, load_pair, read_pairs
 from difflid.data.photos import decode_all
-from difflid.errors import ConfigError, DataError
+from difflid.errors import ConfigError, DataError, listed
 from difflid.files import sha256
 
 __all__ = ["PairSet", "RealPair", "decode_pair", "load_real_pairs", "refuse_shared", "scenes", "to_image"]
@@ -91,8 +91,7 @@ def refuse_shared(trained: Collection[str], validation: Sequence[Pair], where: s
     """
     shared = [pair.name for pair in validation if _digest(pair.clear) in trained]
     if shared:
-        few = ", ".join(shared[:SHOWN])
-        raise DataError(f"{len(shared)} validation pairs show scenes that are trained on, {where}, such as {few}")
+        raise DataError(f"validation pairs show scenes that are trained on, {where}: {listed(shared)}")
 
 
 def _digest(clear: Path) -> str:

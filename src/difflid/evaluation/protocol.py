@@ -29,7 +29,7 @@ class Protocol:
     psnr_cap: float = 60.0  # dB; more counts as this, so that identical pictures (inf) can be averaged
     colour_space: Literal["sRGB", "luma"] = "sRGB"  # of PSNR, SSIM and MS-SSIM; CIEDE2000 has its own
     ssim: str = "Gaussian 11 x 11, sigma 1.5, population covariance, mean over the channels"
-    models: str = "every pixel looked at (exact), at full strength, pictures without haze too"
+    models: str = "exact (levels, where there are, look at every pixel), at full strength, pictures without haze too"
     ms_ssim: str = "five scales, weights of Wang 2003; only where no side is under 161 pixels"
     average: str = "per picture, then over the pictures of a set"
 

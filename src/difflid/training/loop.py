@@ -23,8 +23,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from difflid.data.pairs import listed
-from difflid.errors import ConfigError, DataError, TrainingError
+from difflid.errors import ConfigError, DataError, TrainingError, listed
 from difflid.files import whole
 from difflid.training.config import LoopConfig, changes, dump_config, dumped_config, may_change
 from difflid.training.journal import Journal, Sheet

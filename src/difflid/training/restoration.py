@@ -1,9 +1,9 @@
 """Training the dehazing network on photographs with synthetic haze, real pairs, or both; the prior stays frozen."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from difflid.data.photos import photo_files, split_photos
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared, scenes
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
-from difflid.errors import ConfigError, ModelError, TrainingError
+from difflid.errors import ConfigError, TrainingError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import UNetPrior
@@ -27,13 +27,11 @@ from difflid.training.journal import Sheet
 from difflid.training.latent_cache import LatentCache
 from difflid.training.loop import open_run, train
 from difflid.training.losses import LOSSES, picture_loss
+from difflid.training.start import start_from
 
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
 
 SHOWN = 3  # pictures of each kind on a sheet
-STEM = "guide.stem.weight"
-COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
-LACKING = {"guide_zoom": 1, "guide_contrast": False, "guide_smoke": False, "levels": ()}  # parts a network can lack
 TAKEN = {"images", "loss", "images_per_second", "skipped", "clear", "synthetic"}  # columns of stats.jsonl
 LARGEST_PSNR = 60.0  # dB; what an untouched picture counts in a mean
 
@@ -149,7 +147,7 @@ class RestorationObjective:
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
-            _start(self.model, config.start, self._settings, self.prior)
+            start_from(config.start, self.model, self._settings, self.prior)
         self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
@@ -296,44 +294,6 @@ def _encoder(config: RestorationTrainingConfig, prior: UNetPrior) -> Callable[[T
     if config.latent_cache:
         return LatentCache(Path(config.latent_cache), prior, timesteps).encode
     return lambda guides: prior.encode(guides, timesteps)
-
-
-def _start(model: nn.Module, name: str, settings: DehazerConfig, prior: UNetPrior) -> None:
-    """Give ``model`` the weights of another one that has the recipe's prior and configuration.
-
-    Parts that the other one lacks start as in a new network; of its own, only the levels may be lacking in the recipe.
-    """
-    other = Dehazer.from_pretrained(name)
-    weights, before, network = other.network.state_dict(), other.config.network, settings.network
-    new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
-    free = new if network.levels else [*new, "levels"]
-    before = replace(before, **{key: getattr(network, key) for key in free})
-    config = replace(other.config, network=before, mirrored=settings.mirrored)
-    if config != settings:
-        ours, theirs = _differences(asdict(settings), asdict(config))
-        raise ModelError(f"cannot start from {name}: it has {theirs}, the recipe {ours}; make the recipe equal")
-    if not _same_prior(cast(UNetPrior, other.prior), prior):
-        raise ModelError(f"cannot start from {name}: its prior is another one; let the recipe name that prior's folder")
-    if "guide_zoom" in new and network.guide_zoom > 1:
-        weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
-    fresh = model.state_dict()
-    kept = fresh.keys() - (COARSE if "guide_smoke" in new and network.guide_smoke else set())
-    model.load_state_dict(fresh | {key: value for key, value in weights.items() if key in kept})
-
-
-def _same_prior(one: UNetPrior, other: UNetPrior) -> bool:
-    """Compare as float16, the type in which models keep their priors."""
-    if one.config != other.config:
-        return False
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.equal(a.cpu().half(), b.cpu().half()) for a, b in pairs)
-
-
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keep what differs, the tables of the network side by side with the time-steps."""
-    ours, theirs = ({**tree, **tree["network"]} for tree in (ours, theirs))
-    keys = [key for key in ours if key != "network" and ours[key] != theirs[key]]
-    return {key: ours[key] for key in keys}, {key: theirs[key] for key in keys}
 
 
 def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]]:

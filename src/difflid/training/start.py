@@ -1,0 +1,57 @@
+"""A training that begins with the weights of a model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from difflid.dehazer import Dehazer, DehazerConfig
+from difflid.errors import ModelError
+from difflid.prior import UNetPrior
+
+__all__ = ["start_from"]
+
+STEM = "guide.stem.weight"
+COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
+LACKING = {"guide_zoom": 1, "guide_contrast": False, "guide_smoke": False, "levels": ()}  # parts a network can lack
+
+
+def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNetPrior) -> None:
+    """Give ``model`` the weights of another one that has the recipe's prior and configuration.
+
+    Parts that the other one lacks start as in a new network; of its own, only the levels may be lacking in the recipe.
+    """
+    other = Dehazer.from_pretrained(name)
+    weights, before, network = other.network.state_dict(), other.config.network, settings.network
+    new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
+    free = new if network.levels else [*new, "levels"]
+    before = replace(before, **{key: getattr(network, key) for key in free})
+    config = replace(other.config, network=before, mirrored=settings.mirrored)
+    if config != settings:
+        ours, theirs = _differences(asdict(settings), asdict(config))
+        raise ModelError(f"cannot start from {name}: it has {theirs}, the recipe {ours}; make the recipe equal")
+    if not _same_prior(cast(UNetPrior, other.prior), prior):
+        raise ModelError(f"cannot start from {name}: its prior is another one; let the recipe name that prior's folder")
+    if "guide_zoom" in new and network.guide_zoom > 1:
+        weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
+    fresh = model.state_dict()
+    kept = fresh.keys() - (COARSE if "guide_smoke" in new and network.guide_smoke else set())
+    model.load_state_dict(fresh | {key: value for key, value in weights.items() if key in kept})
+
+
+def _same_prior(one: UNetPrior, other: UNetPrior) -> bool:
+    """Compare as float16, the type in which models keep their priors."""
+    if one.config != other.config:
+        return False
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a.cpu().half(), b.cpu().half()) for a, b in pairs)
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keep what differs, the tables of the network side by side with the time-steps."""
+    ours, theirs = ({**tree, **tree["network"]} for tree in (ours, theirs))
+    keys = [key for key in ours if key != "network" and ours[key] != theirs[key]]
+    return {key: ours[key] for key in keys}, {key: theirs[key] for key in keys}
