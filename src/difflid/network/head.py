@@ -1,7 +1,7 @@
 """The scattering head: haze obeys I = J t + A (1 - t), so the network predicts physics and the picture follows.
 
 With the haze gain g = 1 / t - 1 the clear picture is J = I + g (I - A) + (1 - t) r. Where g = 0 there is no haze
-and the picture is left as it is, residual included. Of I - A, what is not luma is stretched by at most 2: real
+and the picture is left as it is, residual included. Of I - A, what is not luma has a gain of at most 2: real
 airlight is not of one colour all over the sky, and a greater gain makes purple and yellow of the difference.
 """
 
