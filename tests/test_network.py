@@ -8,6 +8,7 @@ from tiny import TINY_NETWORK
 from difflid.haze import luma
 from difflid.network import Condition, DiffLI2D, Scattering, restore
 from difflid.network.blocks import sample_at
+from difflid.network.guide import Review
 from difflid.network.head import read_head
 
 
@@ -67,6 +68,46 @@ def test_a_zoomed_guide_shows_the_dark_pixel_that_a_mean_hides(network: DiffLI2D
     plain = (F.avg_pool2d(each, 2) for each in (copy, dotted))
     one, other = (network.guide(each, *latents)[0] for each in plain)
     assert torch.equal(one, other)
+
+
+def veiled(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures with black and white in them under an even veil, its haze and its airlight."""
+    transmission, airlight = 0.3 + 0.4 * torch.rand(count, 1, 1, 1), 0.5 + 0.4 * torch.rand(count, 3, 1, 1)
+    clear = torch.rand(count, 3, 16, 16).mul(1.4).sub(0.2).clamp(0, 1)
+    haze = -torch.logit(transmission).expand(-1, 1, 16, 16)
+    return clear * transmission + airlight * (1 - transmission), haze, airlight
+
+
+def test_a_review_learns_the_airlight_from_what_is_left() -> None:
+    torch.manual_seed(0)
+    review = Review(replace(TINY_NETWORK, guide_reviews=2))
+    optimizer = torch.optim.Adam(review.parameters(), 3e-3)
+
+    def error() -> torch.Tensor:
+        hazy, haze, airlight = veiled(64)
+        start = torch.logit(torch.full_like(airlight, 0.7))
+        return (review(hazy, torch.zeros(64, 4, 16, 16), haze, start)[1].sigmoid() - airlight).abs().mean()
+
+    before = error().item()
+    for _ in range(150):
+        optimizer.zero_grad()
+        error().backward()
+        optimizer.step()
+    assert error().item() < before / 4
+
+
+def test_a_review_sees_pictures_alone_and_in_any_precision() -> None:
+    review = Review(replace(TINY_NETWORK, guide_reviews=2))
+    torch.nn.init.normal_(review.change[-1].weight, std=0.1)
+    hazy, haze, airlight = veiled(3)
+    features = torch.randn(3, 4, 16, 16)
+    together = review(hazy, features, haze, torch.logit(airlight))
+    alone = review(hazy[1:2], features[1:2], haze[1:2], torch.logit(airlight[1:2]))
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one[1:2], other)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, together, review(hazy, features, haze, torch.logit(airlight))))
+    assert not torch.equal(together[0], haze)
 
 
 def test_without_levels_the_network_sees_what_the_guide_shows(network: DiffLI2D) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from difflid.data.real_pairs import PairSet
 from difflid.data.shards import write_shards
 from difflid.dehazer import Dehazer
 from difflid.errors import ConfigError, DataError, ModelError
+from difflid.prior import LatentSpec
 from difflid.training.config import LoopConfig
 from difflid.training.journal import Sheet
 from difflid.training.restoration import (
@@ -172,6 +174,69 @@ def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrai
     wider = replace(config, network=replace(guide_only, guide_width=8))
     with pytest.raises(ModelError, match="guide_width"):
         RestorationObjective(wider)
+
+
+def test_reviews_may_come_and_go(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    start = saved_start(tmp_path / "start")
+    reviewed = replace(config, start=str(tmp_path / "start"), network=replace(TINY_RECIPE, guide_reviews=2))
+    objective = RestorationObjective(reviewed)
+    copy, latents = torch.rand(2, 3, 16, 16), start.prior.encode(torch.rand(2, 3, 16, 16), (0, 500))
+    one, other = (network.condition(copy, *latents) for network in (start.network, objective.model))
+    torch.testing.assert_close((one.haze, one.airlight), (other.haze, other.airlight))
+    result = train_restoration(reviewed)
+    learnt = Dehazer.from_pretrained(result).network.state_dict()
+    assert learnt["review.change.4.weight"].abs().max() > 0
+    without = RestorationObjective(replace(config, start=str(result))).model.state_dict()
+    assert without.keys() == start.network.state_dict().keys()
+    assert all(torch.equal(value, learnt[key]) for key, value in without.items())
+
+
+def test_photographs_may_be_left_out(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    mixed = with_photos(config, tmp_path / "photos")
+    names = {name for name in RestorationObjective(mixed).pictures() if name.startswith("photos/")}
+    left_out = tmp_path / "hazy.txt"
+    left_out.write_text("# in fog\n3\n 17\nof another folder\n")
+    fewer = {
+        name
+        for name in RestorationObjective(replace(mixed, left_out=str(left_out))).pictures()
+        if name.startswith("photos/")
+    }
+    assert names - fewer == {"photos/3", "photos/17"} & names != set()
+    assert fewer < names
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "cannot read"), ("\n".join(map(str, range(40))), "leaves no ph")])
+def test_a_list_of_what_is_left_out_must_be_there_and_leave_something(
+    config: RestorationTrainingConfig, tmp_path: Path, text: str | None, message: str
+) -> None:
+    left_out = tmp_path / "hazy.txt"
+    if text is not None:
+        left_out.write_text(text)
+    with pytest.raises(DataError, match=message):
+        RestorationObjective(replace(with_photos(config, tmp_path / "photos"), left_out=str(left_out)))
+
+
+class Brightness:
+    """A prior that is no U-Net: in every cell the mean colour, whatever the time-step."""
+
+    spec = LatentSpec(channels=3, reduction=2, guide_size=16)
+
+    def encode(self, guide: torch.Tensor, timesteps: Sequence[int]) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(guide, 2).expand(len(timesteps), -1, -1, -1, -1)
+
+
+def test_any_prior_may_be_trained_with(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    objective = RestorationObjective(replace(config, prior="nowhere"), Brightness())
+    for parameter in objective.model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    objective.loss(objective.model, objective.batches(4)[0]).backward()
+    assert objective.model.guide.latents.weight.grad.shape[1] == 2 * 3
+    assert objective.model.guide.latents.weight.grad.abs().max() > 0
+    assert objective.validate(objective.model, Sheet())["halved"] > 0
+    saved_start(tmp_path / "start")
+    for key in ("start", "latent_cache"):
+        with pytest.raises(ConfigError, match=f"{key} compares .* expected a UNetPrior, got Brightness"):
+            RestorationObjective(replace(config, **{key: str(tmp_path / "start")}), Brightness())
 
 
 def test_only_the_named_weights_learn(config: RestorationTrainingConfig, tmp_path: Path) -> None:

@@ -28,3 +28,4 @@ class DiffLI2DConfig:
     guide_zoom: int = 1  # guide pixels are seen by mean, least and greatest of so many squared; 1: by themselves
     guide_contrast: bool = False  # the guide branch also sees the local contrast
     guide_smoke: bool = False  # the coarse haze starts as smoke: the airlight is the local mean, with a coarse residual
+    guide_reviews: int = 0  # how often what the haze leaves is looked at as a whole, to correct airlight and density

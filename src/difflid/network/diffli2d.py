@@ -25,7 +25,7 @@ from difflid.network.blocks import (
     upsample,
 )
 from difflid.network.config import DiffLI2DConfig, LevelConfig
-from difflid.network.guide import GuideBranch, Smoke, Veil
+from difflid.network.guide import GuideBranch, Review, Smoke, Veil
 from difflid.network.head import Scattering, read_head
 
 __all__ = ["Condition", "DiffLI2D", "DiffLI2DConfig", "LevelConfig"]
@@ -96,6 +96,7 @@ class DiffLI2D(nn.Module):
         self.guide = GuideBranch(config)
         self.coarse_haze = nn.Conv2d(config.guide_width, 1, 1)
         start_at(self.coarse_haze, 0.0 if config.guide_smoke else -0.5)  # transmission 0.6
+        self.review = Review(config) if config.guide_reviews else None
         self.smoke = Smoke() if config.guide_smoke else None
         self.coarse_residual = nn.Conv2d(config.guide_width, 3, 1) if config.guide_smoke else None
         if self.coarse_residual is not None:
@@ -152,15 +153,18 @@ class DiffLI2D(nn.Module):
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
-            **self._veil(features, airlight, F.avg_pool2d(copy, self.config.guide_zoom))._asdict(),
+            **self._veil(features, airlight, copy)._asdict(),
         )
 
-    def _veil(self, features: Tensor, airlight: Tensor | None, guide: Tensor) -> Veil:
+    def _veil(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:
         haze = self.coarse_haze(features)
-        if self.smoke is None or self.coarse_residual is None:
-            return Veil(haze, cast(Tensor, airlight)[:, :, None, None], features.new_zeros(len(features), 3, 1, 1))
-        start = self.smoke(guide.float())
-        return Veil(start.haze + haze, start.airlight, start.residual + self.coarse_residual(features))
+        if self.smoke is not None and self.coarse_residual is not None:
+            start = self.smoke(F.avg_pool2d(copy, self.config.guide_zoom).float())
+            return Veil(start.haze + haze, start.airlight, start.residual + self.coarse_residual(features))
+        airlight = cast(Tensor, airlight)[:, :, None, None]
+        if self.review is not None:
+            haze, airlight = self.review(copy, features, haze, airlight)
+        return Veil(haze, airlight, features.new_zeros(len(features), 3, 1, 1))
 
     def look(self, image: Tensor, window: Tensor, condition: Condition) -> Scattering:
         """See the haze in a window of a picture.

@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from difflid.haze import luma
+from difflid.haze import luma, remove_haze
 from difflid.network.blocks import local_blocks, start_at, upsample
 from difflid.network.config import DiffLI2DConfig
-from difflid.network.head import LARGEST_RESIDUAL
+from difflid.network.head import LARGEST_RESIDUAL, transmission_from
 
-__all__ = ["GuideBranch", "Smoke", "Veil"]
+__all__ = ["GuideBranch", "Review", "Smoke", "Veil"]
 
 RADII = 2, 6  # guide pixels around which local contrast is told
 NOISE = 0.02  # standard deviation that tells nothing
+QUANTILES = 0.001, 0.005, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.995, 0.999
 
 
 class Veil(NamedTuple):
@@ -75,6 +76,44 @@ def local_contrast(guide: Tensor) -> Tensor:
         change, contrast = _local(guide, radius)
         parts += [contrast.log() / 3 + 1, change / (contrast + 0.01)]
     return torch.cat(parts, dim=1)
+
+
+class Review(nn.Module):
+    """Look at what would be left of the picture, and correct the airlight and the density of the whole haze by it.
+
+    Under an even veil a brighter airlight and a denser haze look alike in the hazy picture. In what they leave they do
+    not: black things are not black, or much is darker than black.
+    """
+
+    def __init__(self, config: DiffLI2DConfig) -> None:
+        super().__init__()
+        self.zoom, self.reviews = config.guide_zoom, config.guide_reviews
+        told = 7 * len(QUANTILES) + 3 + config.guide_width
+        self.change = nn.Sequential(nn.Linear(told, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 4))
+        start_at(self.change[-1], 0.0)
+
+    def forward(self, copy: Tensor, features: Tensor, haze: Tensor, airlight: Tensor) -> tuple[Tensor, Tensor]:
+        """Correct the haze ``(B, 1, S, S)`` and the airlight ``(B, 3, 1, 1)`` of :class:`Veil`, in float32."""
+        with torch.autocast(copy.device.type, enabled=False):
+            haze, airlight, features = haze.float(), airlight.float(), features.float().mean(dim=(2, 3))
+            colours = _summary(copy.float(), self.zoom)
+            for _ in range(self.reviews):
+                left = _left(colours, transmission_from(haze), torch.sigmoid(airlight))
+                told = torch.cat((3 * (left - 0.5), airlight.flatten(1), features), dim=1)
+                change = self.change(told)[:, :, None, None]
+                airlight, haze = airlight + change[:, :3], haze + change[:, 3:]
+        return haze, airlight
+
+
+def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
+    """Quantiles over the picture of what a haze leaves of ``_summary``: ``(B, 7 x quantiles)``.
+
+    Of the least colour, the greatest, luma, red, green, blue, and of the transmission itself.
+    """
+    mean, least, greatest = (remove_haze(each, transmission, airlight).clamp(-1, 2) for each in colours.split(3, dim=1))
+    extremes = least.amin(dim=1, keepdim=True), greatest.amax(dim=1, keepdim=True)
+    told = torch.cat((*extremes, luma(mean), mean, transmission), dim=1).flatten(2)
+    return torch.quantile(told, torch.tensor(QUANTILES, device=told.device), dim=2).permute(1, 2, 0).flatten(1)
 
 
 class Smoke(nn.Module):

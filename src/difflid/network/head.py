@@ -12,7 +12,7 @@ from torch import Tensor
 
 from difflid.haze import luma
 
-__all__ = ["Scattering", "read_head", "restore"]
+__all__ = ["Scattering", "read_head", "restore", "transmission_from"]
 
 SMALLEST_TRANSMISSION = 0.016  # bounds the gain, and with it the noise, at 60
 LARGEST_RESIDUAL = 0.5
@@ -28,6 +28,11 @@ class Scattering:
     residual: Tensor  # (B, 3, H, W) in [-0.5, 0.5]
 
 
+def transmission_from(haze: Tensor) -> Tensor:
+    """Turn haze, the logit of 1 - transmission, into the transmission, which has a least value."""
+    return SMALLEST_TRANSMISSION + (1 - SMALLEST_TRANSMISSION) * torch.sigmoid(-haze)
+
+
 def read_head(veil: Tensor, residual: Tensor) -> Scattering:
     """Turn the last layer into physical quantities, float32.
 
@@ -36,8 +41,7 @@ def read_head(veil: Tensor, residual: Tensor) -> Scattering:
         residual: ``(B, 3, H, W)`` before its bound.
     """
     haze, airlight = veil.float().split((1, 3), dim=1)
-    transmission = SMALLEST_TRANSMISSION + (1 - SMALLEST_TRANSMISSION) * torch.sigmoid(-haze)
-    return Scattering(transmission, torch.sigmoid(airlight), LARGEST_RESIDUAL * torch.tanh(residual.float()))
+    return Scattering(transmission_from(haze), torch.sigmoid(airlight), LARGEST_RESIDUAL * torch.tanh(residual.float()))
 
 
 def restore(image: Tensor, seen: Scattering, strength: float = 1.0) -> Tensor:

@@ -1,5 +1,6 @@
 """Training the dehazing network on photographs with synthetic haze, real pairs, or both; the prior stays frozen."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,10 @@ from difflid.data.photos import photo_files, split_photos
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared, scenes
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
-from difflid.errors import ConfigError, TrainingError
+from difflid.errors import ConfigError, DataError, TrainingError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
-from difflid.prior import UNetPrior
+from difflid.prior import Prior, UNetPrior
 from difflid.prior.latents import TIMESTEPS
 from difflid.training.config import Amount, Count, LoopConfig, Natural, Part, Range, Share
 from difflid.training.journal import Sheet
@@ -30,6 +31,8 @@ from difflid.training.losses import LOSSES, picture_loss
 from difflid.training.start import start_from
 
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
+
+log = logging.getLogger(__name__)
 
 SHOWN = 3  # pictures of each kind on a sheet
 TAKEN = {"images", "loss", "images_per_second", "skipped", "clear", "synthetic"}  # columns of stats.jsonl
@@ -52,8 +55,11 @@ class NetworkRecipe:
     guide_zoom: Count = 1
     guide_contrast: bool = False
     guide_smoke: bool = False
+    guide_reviews: Natural = 0
 
     def __post_init__(self) -> None:
+        if self.guide_smoke and self.guide_reviews:
+            raise ConfigError("network.guide_reviews corrects an airlight of the whole picture, guide_smoke has none")
         levels = self.widths, self.encoder_blocks, self.decoder_blocks, self.heads
         if len({len(each) for each in levels}) > 1:
             raise ConfigError(
@@ -72,6 +78,7 @@ class RestorationTrainingConfig:
     prior: str  # prior folder
     loop: LoopConfig
     photos: str | None = None  # folder of clear photographs, for synthetic haze
+    left_out: str | None = None  # file that names photographs not to train on, a stem per line; # begins a comment
     depth: str | None = None  # folder of depth maps, same stems; None: gradients and random fields only
     train_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to train on
     shards: str | None = None  # folder of packed pairs to train on, instead of train_pairs
@@ -135,19 +142,21 @@ class RestorationObjective:
     All on crops and, from the condition alone, on the whole picture at the guide's size.
 
     Raises:
+        ConfigError: the recipe needs the weights of a prior that is no UNetPrior.
         DataError: pictures are missing or damaged, or the splits share scenes.
         ModelError: the prior cannot be read, or ``start`` is not of this prior and configuration.
     """
 
-    def __init__(self, config: RestorationTrainingConfig) -> None:
+    def __init__(self, config: RestorationTrainingConfig, prior: Prior | None = None) -> None:
+        """Read all that is trained on; ``prior`` counts in place of the recipe's folder."""
         self.config = config
-        self.prior = UNetPrior.load(Path(config.prior)).to(config.loop.device)
+        self.prior = prior or UNetPrior.load(Path(config.prior)).to(config.loop.device)
         self._settings = DehazerConfig(
             _network_config(config.network, self.prior), config.content_timestep, config.haze_timestep, config.mirrored
         )
         self.model: nn.Module = DiffLI2D(self._settings.network)
         if config.start:
-            start_from(config.start, self.model, self._settings, self.prior)
+            start_from(config.start, self.model, self._settings, _unet(self.prior, "start"))
         self._encode = _encoder(config, self.prior)
         self._train, self._validation = _photos(config)
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
@@ -277,7 +286,7 @@ class RestorationObjective:
         return float(np.mean(scores))
 
 
-def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
+def _network_config(recipe: NetworkRecipe, prior: Prior) -> DiffLI2DConfig:
     levels = zip(recipe.widths, recipe.encoder_blocks, recipe.decoder_blocks, recipe.heads, strict=True)
     guide = {name: value for name, value in vars(recipe).items() if name.startswith("guide_")}
     return DiffLI2DConfig(
@@ -288,12 +297,19 @@ def _network_config(recipe: NetworkRecipe, prior: UNetPrior) -> DiffLI2DConfig:
     )
 
 
-def _encoder(config: RestorationTrainingConfig, prior: UNetPrior) -> Callable[[Tensor], Tensor]:
+def _encoder(config: RestorationTrainingConfig, prior: Prior) -> Callable[[Tensor], Tensor]:
     """Return what gives the latents of guides, (2, B, C, G, G)."""
     timesteps = (config.content_timestep, config.haze_timestep)
     if config.latent_cache:
-        return LatentCache(Path(config.latent_cache), prior, timesteps).encode
+        return LatentCache(Path(config.latent_cache), _unet(prior, "latent_cache"), timesteps).encode
     return lambda guides: prior.encode(guides, timesteps)
+
+
+def _unet(prior: Prior, key: str) -> UNetPrior:
+    """Refuse a prior whose weights cannot be told from those of another one."""
+    if not isinstance(prior, UNetPrior):
+        raise ConfigError(f"{key} compares the weights of the prior: expected a UNetPrior, got {type(prior).__name__}")
+    return prior
 
 
 def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]]:
@@ -304,7 +320,27 @@ def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]
     train_files, validation_files = split_photos(photo_files(Path(config.photos)), held_out=held_out)
     depth = Path(config.depth) if config.depth else None
     refuse_other_depth(train_files, depth)
+    if config.left_out:
+        train_files = _without(train_files, Path(config.left_out))
     return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
+
+
+def _without(files: list[Path], left_out: Path) -> list[Path]:
+    """Leave out what a file names.
+
+    Raises:
+        DataError: it cannot be read, or leaves nothing.
+    """
+    try:
+        lines = left_out.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read which photographs are left out: {left_out}: {error}") from error
+    names = {line.strip() for line in lines if not line.startswith("#")}
+    kept = [file for file in files if file.stem not in names]
+    if not kept:
+        raise DataError(f"{left_out} leaves no photograph in {files[0].parent} to train on")
+    log.info("photographs left out: %d of %d", len(files) - len(kept), len(files))
+    return kept
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:

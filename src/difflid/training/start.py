@@ -16,18 +16,25 @@ __all__ = ["start_from"]
 
 STEM = "guide.stem.weight"
 COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
-LACKING = {"guide_zoom": 1, "guide_contrast": False, "guide_smoke": False, "levels": ()}  # parts a network can lack
+LACKING = {  # parts a network can lack
+    "guide_zoom": 1,
+    "guide_contrast": False,
+    "guide_smoke": False,
+    "guide_reviews": 0,
+    "levels": (),
+}
 
 
 def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNetPrior) -> None:
     """Give ``model`` the weights of another one that has the recipe's prior and configuration.
 
-    Parts that the other one lacks start as in a new network; of its own, only the levels may be lacking in the recipe.
+    Parts that the other one lacks start as in a new network; of its own, the levels and the reviews may be lacking in
+    the recipe.
     """
     other = Dehazer.from_pretrained(name)
     weights, before, network = other.network.state_dict(), other.config.network, settings.network
     new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
-    free = new if network.levels else [*new, "levels"]
+    free = new + [key for key in ("levels", "guide_reviews") if not getattr(network, key)]
     before = replace(before, **{key: getattr(network, key) for key in free})
     config = replace(other.config, network=before, mirrored=settings.mirrored)
     if config != settings:

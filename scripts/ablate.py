@@ -1,0 +1,204 @@
+"""What the parts of the method are worth: networks trained alike but for one part, with several seeds, compared.
+
+A row changes the recipe, the latents or the network in one way. A latent that is left out counts as zero where it
+enters the guide branch, from the first step to the last: same network, cost, pictures and haze. Every cell is the mean
+over the seeds of what the recipe validates, in dB, and in brackets the mean difference to the first row, paired by
+seed, with its 95 % interval of Student's distribution. Beside them millions of weights, and seconds for a picture of a
+megapixel on the threads that train.
+
+Runs that are finished are not repeated, and one that was cut off goes on.
+
+python scripts/ablate.py RECIPE --runs FOLDER [--seeds 0 1 2] [--rows both none ...] [--set KEY=VALUE ...]
+"""
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import t as student  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+from difflid import Dehazer
+from difflid.prior import LatentSpec, Prior, UNetPrior
+from difflid.study.estimates import Estimate
+from difflid.training.config import read_config
+from difflid.training.journal import Sheet
+from difflid.training.loop import open_run, train
+from difflid.training.restoration import RestorationObjective, RestorationTrainingConfig
+
+
+class SeveralTimesteps:
+    """Each of two time-steps with another one beside it, their latents side by side."""
+
+    def __init__(self, prior: UNetPrior, beside: Sequence[int]) -> None:
+        self.prior, self.beside = prior, beside
+        self.spec = replace(prior.spec, channels=2 * prior.spec.channels)
+
+    def encode(self, guide: Tensor, timesteps: Sequence[int]) -> Tensor:
+        """See `difflid.prior.Prior`."""
+        return torch.cat(self.prior.encode(guide, (*timesteps, *self.beside)).chunk(2), dim=2)
+
+
+class AllLevels:
+    """What every level of the encoder half gives, averaged over the cells of the bottleneck, beside that."""
+
+    def __init__(self, prior: UNetPrior) -> None:
+        self.prior, self.seen = prior, list[Tensor]()
+        levels = prior.unet.config.block_out_channels
+        self.spec: LatentSpec = replace(prior.spec, channels=prior.spec.channels + sum(levels))
+        for block in prior.unet.down_blocks:
+            block.register_forward_hook(lambda _block, _inputs, output: self.seen.append(output[1][0]))
+
+    def encode(self, guide: Tensor, timesteps: Sequence[int]) -> Tensor:
+        """See `difflid.prior.Prior`."""
+        self.seen.clear()
+        bottleneck = self.prior.encode(guide, timesteps)
+        levels = [F.adaptive_avg_pool2d(each.float(), self.spec.grid) for each in self.seen]
+        return torch.cat((bottleneck, torch.cat(levels, dim=1).unflatten(0, bottleneck.shape[:2])), dim=2)
+
+
+def random_weights(prior: UNetPrior) -> UNetPrior:
+    """Make a prior of the same architecture that has learnt nothing."""
+    torch.manual_seed(0)
+    return UNetPrior(prior.config)
+
+
+@dataclass(frozen=True)
+class Row:
+    """In what a row differs from the recipe."""
+
+    settings: Sequence[str] = ()
+    depth: bool = True
+    content: bool = True
+    haze: bool = True
+    prior: Callable[[UNetPrior], Prior] | None = None
+
+
+ROWS = {
+    "both": Row(),
+    "none": Row(content=False, haze=False),
+    "content": Row(haze=False),
+    "haze": Row(content=False),
+    "random weights": Row(prior=random_weights),
+    "t = 50, 300": Row(["content_timestep=50", "haze_timestep=300"]),
+    "t = 200, 300": Row(["content_timestep=200", "haze_timestep=300"]),
+    "t = 0, 100, 200, 500": Row(prior=lambda prior: SeveralTimesteps(prior, (100, 500))),
+    "all levels of the prior": Row(prior=AllLevels),
+    "no reviews": Row(["network.guide_reviews=0"]),
+    "no contrast": Row(["network.guide_contrast=false"]),
+    "no least and greatest": Row(["network.guide_zoom=1"]),
+    "ramps for depth": Row(depth=False),
+    "picture loss alone": Row(["physics=0"]),
+    "l1": Row(["losses={l1 = 1.0}"]),
+    "l2": Row(["losses={l2 = 10.0}"]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    if len(set(arguments.seeds)) < 2:
+        parser.error("--seeds: an interval needs two at least")
+    if read_config(RestorationTrainingConfig, arguments.recipe, arguments.set).network.widths:
+        parser.error("the recipe has levels, which see the latents as well: expected network.widths = []")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    scores: dict[str, list[dict[str, float]]] = {row: [] for row in arguments.rows}
+    for seed in arguments.seeds:
+        for row in arguments.rows:
+            run = arguments.runs / f"{row.replace(' = ', '-').replace(', ', '-').replace(' ', '-')}-{seed}"
+            settings = [*arguments.set, *ROWS[row].settings, f"loop.seed={seed}", f"loop.run={run}"]
+            config = read_config(RestorationTrainingConfig, arguments.recipe, settings)
+            scores[row].append(trained(config, ROWS[row]))
+    print(table(scores))
+
+
+class Ablated(RestorationObjective):
+    """Training of a row; its model is not kept."""
+
+    def __init__(self, config: RestorationTrainingConfig, row: Row) -> None:
+        prior = UNetPrior.load(Path(config.prior))
+        super().__init__(config, row.prior(prior) if row.prior else prior)
+        keep(self.model, content=row.content, haze=row.haze)
+        if not row.depth:
+            self._train = [replace(photo, depth=None) for photo in self._train]
+
+    def validate(self, model: nn.Module, sheet: Sheet) -> dict[str, float]:
+        """Measure what it costs as well."""
+        scores = super().validate(model, sheet)
+        scores["million_weights"] = sum(weight.numel() for weight in model.parameters()) / 1e6
+        return scores | {"seconds_per_megapixel": seconds_per_megapixel(self._dehazer(model))}
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """Leave nothing: a model with a prior of this script could not be loaded."""
+
+
+def trained(config: RestorationTrainingConfig, row: Row) -> dict[str, float]:
+    """Train a row with one seed; return what it validates to at its end."""
+    run = Path(config.loop.run)
+    if not (lines := validated(run)) or lines[-1]["images"] < config.loop.images:
+        accelerator = open_run(config, parts_rest=config.wholes > 0)
+        torch.manual_seed(config.loop.seed)
+        train(Ablated(config, row), config.loop, accelerator)
+        lines = validated(run)
+    return {name: value for name, value in lines[-1].items() if name != "images"}
+
+
+def validated(run: Path) -> list[dict[str, float]]:
+    """Read the validations of a run."""
+    journal = run / "stats.jsonl"
+    lines = map(json.loads, journal.read_text().splitlines() if journal.exists() else ())
+    return [line for line in lines if "loss" not in line]
+
+
+def keep(model: nn.Module, *, content: bool, haze: bool) -> None:
+    """Let the latents that are left out count as zero: their weights are, and stay so."""
+    weight: nn.Parameter = model.get_parameter("guide.latents.weight")  # (W, 2 C, 1, 1)
+    kept = torch.tensor([content, haze]).repeat_interleave(weight.shape[1] // 2)[None, :, None, None]
+    with torch.no_grad():
+        weight.mul_(kept)
+
+    def rest(gradient: Tensor) -> Tensor:
+        return gradient * kept
+
+    weight.register_hook(rest)
+
+
+def seconds_per_megapixel(dehazer: Dehazer) -> float:
+    """Take the best of five."""
+    picture, taken = torch.rand(1, 3, 1000, 1000, generator=torch.Generator().manual_seed(0)), []
+    for _ in range(5):
+        start = time.perf_counter()
+        dehazer.restore(picture, dehazer.encode(picture))
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def table(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Give a line per row: the mean of every score over the seeds, and its difference to the first row."""
+    first, names = next(iter(scores.values())), list(next(iter(scores.values()))[0])
+    lines = ["| row | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row, seeds in scores.items():
+        cells = []
+        for name in names:
+            values = [each[name] for each in seeds]
+            cells.append(f"{sum(values) / len(values):.2f}")
+            if seeds is not first and name not in ("million_weights", "seconds_per_megapixel"):
+                gain = Estimate.of_difference(values, [each[name] for each in first])
+                cells[-1] += f" ({gain.mean:+.2f} ± {student.ppf(0.975, len(seeds) - 1) * gain.error:.2f})"
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
