@@ -1,7 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from difflid.data.dataset import HazyCrops, Photo, load_photos
@@ -26,9 +28,13 @@ def test_densities_range_from_none_to_nearly_blank() -> None:
 
 def test_half_of_the_haze_is_grey_and_of_one_density() -> None:
     hazes = [haze for haze in draws() if haze.present]
-    grey = [np.ptp(haze.airlight) < 0.04 and not (haze.linear or haze.angstrom) for haze in hazes]
+    grey = [
+        np.ptp(haze.airlight) < 0.04 and not (haze.linear or haze.angstrom or haze.slope is not None) for haze in hazes
+    ]
     by_depth = [np.ptp(haze.optical_depth, axis=1).max() < 1e-6 for haze in hazes]  # the depth is that of the row
-    assert 0.5 < np.mean(np.logical_and(grey, by_depth)) < 0.75
+    assert 0.45 < np.mean(np.logical_and(grey, by_depth)) < 0.65
+    uneven = [haze.slope is not None for haze in hazes]
+    assert 0.2 < np.mean(uneven) < 0.4
 
 
 def test_the_airlight_is_a_colour_near_grey() -> None:
@@ -57,6 +63,18 @@ def test_render_is_the_scattering_model() -> None:
     np.testing.assert_allclose(hazy[3, 4], [0.4, 0.45, 0.5], atol=1e-6)
 
 
+def test_a_sloping_airlight_is_brighter_on_one_side_and_never_leaves_its_range() -> None:
+    slope = np.array([[0.2, 0.2, 0.1], [0.0, 0.0, 0.0]], np.float32)
+    even = Haze(np.full((4, 4), 20.0, np.float32), np.array([0.8, 0.9, 1.0], np.float32), linear=False)
+    sloping = replace(even, slope=slope)
+    veil = render(np.zeros((3, 200, 3), np.float32), sloping)[0]
+    np.testing.assert_allclose(veil[:, 100], np.broadcast_to(even.airlight, (3, 3)), atol=2e-3)
+    np.testing.assert_allclose(veil[1, 0], [0.72, 0.81, 0.95], atol=2e-3)
+    np.testing.assert_allclose(veil[1, -1], [0.88, 0.99, 1.0], atol=2e-3)
+    down = render(np.zeros((200, 3, 3), np.float32), replace(even, slope=slope[::-1]))[0]
+    np.testing.assert_array_equal(down, veil.swapaxes(0, 1))
+
+
 def test_linear_light_keeps_the_ends() -> None:
     clear = np.random.default_rng(0).random((6, 6, 3), np.float32)
     airlight = np.array([0.8, 0.9, 1.0], np.float32)
@@ -65,13 +83,15 @@ def test_linear_light_keeps_the_ends() -> None:
     np.testing.assert_allclose(render(clear, thick)[0], np.broadcast_to(airlight, clear.shape), atol=1e-5)
 
 
+@pytest.mark.parametrize("slope", [None, np.full((2, 3), 0.2, np.float32)])
 @pytest.mark.parametrize("linear", [False, True])
-def test_the_transmission_in_srgb_undoes_the_haze(linear: bool) -> None:
-    clear = np.random.default_rng(0).random((6, 6, 1), np.float32).repeat(3, axis=2)
-    clear[0, 0] = airlight = np.full(3, 0.8, np.float32)
-    haze = Haze(np.full((4, 4), 0.7, np.float32), airlight, linear)
-    hazy, physical = render(clear, haze)
-    seen = in_srgb(physical, clear, hazy, haze)
+def test_the_transmission_in_srgb_undoes_the_haze(linear: bool, slope: NDArray[np.float32] | None) -> None:
+    clear, box = np.random.default_rng(0).random((6, 6, 1), np.float32).repeat(3, axis=2), (0.5, 0.25, 1, 0.75)
+    haze = Haze(np.full((4, 4), 0.7, np.float32), np.full(3, 0.8, np.float32), linear, slope=slope)
+    airlight = np.broadcast_to(haze.airlight_at((6, 6), box), clear.shape)
+    clear[0, 0] = airlight[0, 0]
+    hazy, physical = render(clear, haze, box)
+    seen = in_srgb(physical, clear, hazy, haze, box)
     assert 0 < seen.min() <= seen.max() <= 1
     assert seen[0, 0] == physical[0, 0]
     assert (seen == physical).all() != linear
@@ -81,7 +101,7 @@ def test_the_transmission_in_srgb_undoes_the_haze(linear: bool) -> None:
 
 def test_a_part_rendered_alone_is_the_part_of_the_whole() -> None:
     clear = np.random.default_rng(0).random((80, 120, 3), np.float32)
-    haze = draw_haze(DEPTH, np.random.default_rng(1), clear_share=0)
+    haze = next(haze for haze in draws(clear_share=0) if haze.slope is not None)
     whole, _ = render(clear, haze)
     part, _ = render(clear[20:60, 30:90], haze, (0.25, 0.25, 0.75, 0.75))
     np.testing.assert_allclose(part, whole[20:60, 30:90], atol=5e-3)

@@ -148,7 +148,7 @@ class HazyCrops(Dataset[HazyBatch]):
         for box in self._boxes(number, clear.size, rng):
             crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
             hazy, transmission = render(crop, haze, box)
-            transmission = in_srgb(transmission, crop, hazy, haze)
+            transmission = in_srgb(transmission, crop, hazy, haze, box)
             hazy = photograph(hazy, camera, rng)
             crops.append((_channels_first(hazy), _channels_first(crop), transmission[None], self._window(box)))
         guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)

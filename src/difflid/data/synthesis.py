@@ -32,11 +32,20 @@ class Haze:
     airlight: Array  # (3,) RGB in [0, 1]
     linear: bool  # mixed in linear light rather than in sRGB values
     angstrom: float = 0.0  # Angstrom exponent: how much faster the optical depth grows towards blue
+    slope: Array | None = None  # (2, 3) by how much of itself the airlight grows over the width and over the height
 
     @property
     def present(self) -> bool:
         """False for a picture that stays clear."""
         return bool(self.optical_depth.max() > 0)
+
+    def airlight_at(self, shape: tuple[int, int], box: Box) -> Array:
+        """Give the airlight in a part of the picture, ``(h, w, 3)`` in [0, 1] or, where it is even, ``(3,)``."""
+        if self.slope is None:
+            return self.airlight
+        across, down = _centres(box[0], box[2], shape[1]), _centres(box[1], box[3], shape[0])
+        growth = across[None, :, None] * self.slope[0] + down[:, None, None] * self.slope[1]
+        return np.asarray((self.airlight * (1 + growth)).clip(0, 1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
     airlight = _draw_airlight(rng)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
+    slope = _draw_slope(rng) if rng.random() < 0.6 else None
     kind = rng.choice(["scene", "veil", "blank"], p=[0.68, 0.23, 0.09])
     if kind == "scene":
         optical = _scene(depth, shape, rng)
@@ -70,7 +80,7 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
         optical = _veil(depth, shape, rng)
     else:
         optical = _log_uniform(rng, 0.9, 3.5) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
-    return Haze(_bounded(optical), airlight, linear, angstrom)
+    return Haze(_bounded(optical), airlight, linear, angstrom, slope)
 
 
 def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Haze:
@@ -145,6 +155,11 @@ def _draw_airlight(rng: np.random.Generator) -> Array:
     return np.clip(colour, 0, 1).astype(np.float32)
 
 
+def _draw_slope(rng: np.random.Generator) -> Array:
+    """Let the sun stand somewhere: one side of the veil is brighter than the other, and its colour a little another."""
+    return np.asarray(rng.normal(0, 0.2, (2, 1)) + rng.normal(0, 0.03, (2, 3)), np.float32)
+
+
 def draw_camera(haze: Haze, rng: np.random.Generator) -> Camera:
     """Draw what the camera does; nothing where there is no haze, so that clear pictures stay exactly as they are."""
     noise = rng.uniform(0.0, 0.015) if rng.random() < 0.4 else 0.0
@@ -166,12 +181,13 @@ def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Ar
     optical = resample(haze.optical_depth, (clear.shape[1], clear.shape[0]), box)
     transmission = np.exp(-np.maximum(optical, 0))
     t = transmission[..., None] ** ((WAVELENGTHS / WAVELENGTHS[1]) ** np.float32(-haze.angstrom))
+    airlight = haze.airlight_at(transmission.shape, box)
     if haze.linear and haze.present:
-        return _to_srgb(_to_linear(clear) * t + _to_linear(haze.airlight) * (1 - t)), transmission
-    return clear * t + haze.airlight * (1 - t), transmission
+        return _to_srgb(_to_linear(clear) * t + _to_linear(airlight) * (1 - t)), transmission
+    return clear * t + airlight * (1 - t), transmission
 
 
-def in_srgb(transmission: Array, clear: Array, hazy: Array, haze: Haze) -> Array:
+def in_srgb(transmission: Array, clear: Array, hazy: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> Array:
     """Give the transmission ``(h, w)`` with which I = J t + A (1 - t) holds in sRGB values, where the network has it.
 
     Haze mixed in linear light looks denser on dark things. Solved for t by least squares over the colours; where a
@@ -179,8 +195,9 @@ def in_srgb(transmission: Array, clear: Array, hazy: Array, haze: Haze) -> Array
     """
     if not (haze.linear and haze.present):
         return transmission
-    contrast = clear - haze.airlight
-    seen = ((hazy - haze.airlight) * contrast).sum(-1) + UNSEEN * transmission
+    airlight = haze.airlight_at(transmission.shape, box)
+    contrast = clear - airlight
+    seen = ((hazy - airlight) * contrast).sum(-1) + UNSEEN * transmission
     return np.asarray((seen / ((contrast * contrast).sum(-1) + UNSEEN)).clip(0, 1), np.float32)
 
 
@@ -197,6 +214,11 @@ def resample(field: Array, size: tuple[int, int], box: Box = (0, 0, 1, 1)) -> Ar
     height, width = field.shape
     pixels = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
     return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BILINEAR, box=pixels))
+
+
+def _centres(first: float, last: float, count: int) -> Array:
+    """Where ``count`` pixels between two places lie, from -0.5 to 0.5 over the whole picture."""
+    return np.asarray(first + (np.arange(count) + 0.5) / count * (last - first) - 0.5, np.float32)
 
 
 def _jpeg(picture: Array, quality: int, rng: np.random.Generator) -> Array:
