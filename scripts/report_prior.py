@@ -3,9 +3,10 @@
 One step: of a photograph diffused to a time-step, the U-Net tells the noise, and what is left is compared with the
 photograph (mean PSNR in dB). The classical denoisers are told the standard deviation of the noise; their
 strength is the best of five for every time-step, chosen on the same photographs, in their favour. The samples
-are drawn with DDIM (Song 2021, eta 0).
+are drawn with DDIM at eta 1 (Song 2021), which adds noise at every step as DDPM does; without it (eta 0) they are a
+tangle of colours.
 
-python scripts/report_prior.py PRIOR UP_PATH --photos FOLDER --samples FILE.png [--count 16] [--steps 100] [--threads 2]
+python scripts/report_prior.py PRIOR UP_PATH --photos FOLDER --samples FILE.png [--count 16] [--steps 250] [--threads 2]
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--count", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -92,12 +93,12 @@ def total_variation(strength: float) -> Denoiser:
 
 @torch.inference_mode()
 def sample(unet: Any, count: int, steps: int) -> Tensor:
-    scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=True)
+    scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=True, timestep_spacing="trailing")
     scheduler.set_timesteps(steps)
-    size = unet.config.sample_size
-    x = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+    size, noise = unet.config.sample_size, torch.Generator().manual_seed(0)
+    x = torch.randn(count, 3, size, size, generator=noise)
     for step in scheduler.timesteps:
-        x = scheduler.step(unet(x, step).sample, step, x).prev_sample
+        x = scheduler.step(unet(x, step).sample, step, x, eta=1.0, generator=noise).prev_sample
     return (x.clamp(-1, 1) + 1) / 2
 
 

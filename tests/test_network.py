@@ -70,6 +70,19 @@ def test_a_zoomed_guide_shows_the_dark_pixel_that_a_mean_hides(network: DiffLI2D
     assert torch.equal(one, other)
 
 
+def test_the_airlight_is_what_the_cells_that_know_it_say(network: DiffLI2D) -> None:
+    guide, seen = network.guide, list[torch.Tensor]()
+    guide.middle.register_forward_hook(lambda _middle, _inputs, cells: seen.append(cells.flatten(2).transpose(1, 2)))
+    assert guide.witness is not None and guide.airlight is not None  # noqa: PT018
+    inputs = torch.rand(2, 3, 16, 16), *torch.randn(2, 2, 8, 8, 8)
+    torch.nn.init.zeros_(guide.witness.weight)
+    torch.testing.assert_close(guide(*inputs)[1], guide.airlight(seen[-1].mean(dim=1)))
+    torch.nn.init.constant_(guide.witness.weight, 1e4)
+    airlight = guide(*inputs)[1]
+    knows = seen[-1].sum(dim=2).argmax(dim=1)
+    torch.testing.assert_close(airlight, guide.airlight(seen[-1][torch.arange(2), knows]))
+
+
 def veiled(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pictures with black and white in them under an even veil, its haze and its airlight."""
     transmission, airlight = 0.3 + 0.4 * torch.rand(count, 1, 1, 1), 0.5 + 0.4 * torch.rand(count, 3, 1, 1)

@@ -49,6 +49,9 @@ class GuideBranch(nn.Module):
         self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
         self.middle = local_blocks(widths[-1], config.guide_middle)
         self.airlight = None if config.guide_smoke else nn.Linear(widths[-1], 3)
+        self.witness = None if config.guide_smoke else nn.Linear(widths[-1], 1)  # how much a cell tells of the airlight
+        if self.witness is not None:
+            start_at(self.witness, 0.0)
         self.up = nn.ModuleList(upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
 
@@ -63,7 +66,10 @@ class GuideBranch(nn.Module):
             skips.append(x)
             x = down(x)
         x = self.middle(x + self.latents(torch.cat((content, haze), dim=1)))  # (B, 4 W, S/r, S/r)
-        airlight = None if self.airlight is None else self.airlight(x.mean(dim=(2, 3)))
+        airlight = None
+        if self.airlight is not None and self.witness is not None:
+            cells = x.flatten(2).transpose(1, 2)  # (B, S/r S/r, 4 W)
+            airlight = (self.witness(cells).softmax(dim=1) * self.airlight(cells)).sum(dim=1)
         for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
             x = blocks(up(x) + skip)
         return x, airlight  # (B, W, S, S), (B, 3)
