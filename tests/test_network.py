@@ -8,8 +8,8 @@ from tiny import TINY_NETWORK
 from difflid.haze import luma
 from difflid.network import Condition, DiffLI2D, Scattering, restore
 from difflid.network.blocks import sample_at
-from difflid.network.guide import Review
-from difflid.network.head import read_head
+from difflid.network.guide import Review, seen_through
+from difflid.network.head import haze_from, read_head, transmission_from
 
 
 @pytest.fixture
@@ -121,6 +121,22 @@ def test_a_review_sees_pictures_alone_and_in_any_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert all(map(torch.equal, together, review(hazy, features, haze, torch.logit(airlight))))
     assert not torch.equal(together[0], haze)
+
+
+def test_what_nothing_is_seen_through_is_hardly_removed() -> None:
+    haze = torch.linspace(-6, 6, 32).view(1, 1, 32, 1).expand(1, 1, 32, 32)  # the denser the lower
+    gain = 1 / transmission_from(haze) - 1
+    blank, rough = torch.full((1, 3, 32, 32), 0.7), torch.rand(1, 3, 32, 32)
+    left = 1 / transmission_from(seen_through(haze, blank)) - 1
+    assert left.max() < 2 + gain.max() / 10 < 8
+    assert torch.equal(left[gain <= 2], gain[gain <= 2])
+    assert (left.diff(dim=2) > 0).all()
+    torch.testing.assert_close(1 / transmission_from(seen_through(haze, rough)) - 1, gain, rtol=0.05, atol=0)
+
+
+def test_haze_and_transmission_are_one_to_one() -> None:
+    haze = torch.linspace(-10, 10, 41)
+    torch.testing.assert_close(haze_from(transmission_from(haze)), haze, atol=2e-2, rtol=0)
 
 
 def test_without_levels_the_network_sees_what_the_guide_shows(network: DiffLI2D) -> None:

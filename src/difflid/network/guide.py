@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from difflid.haze import luma, remove_haze
 from difflid.network.blocks import local_blocks, start_at, upsample
 from difflid.network.config import DiffLI2DConfig
-from difflid.network.head import LARGEST_RESIDUAL, transmission_from
+from difflid.network.head import LARGEST_RESIDUAL, haze_from, transmission_from
 
-__all__ = ["GuideBranch", "Review", "Smoke", "Veil"]
+__all__ = ["GuideBranch", "Review", "Smoke", "Veil", "seen_through"]
 
 RADII = 2, 6  # guide pixels around which local contrast is told
 NOISE = 0.02  # standard deviation that tells nothing
+BLIND_GAIN = 2.0  # of haze that nothing is seen through
+LEAST_CONTRAST = 1 / 255  # standard deviation of luma around a guide pixel that shows hardly anything
 QUANTILES = 0.001, 0.005, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.995, 0.999
 
 
@@ -120,6 +122,21 @@ def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
     extremes = least.amin(dim=1, keepdim=True), greatest.amax(dim=1, keepdim=True)
     told = torch.cat((*extremes, luma(mean), mean, transmission), dim=1).flatten(2)
     return torch.quantile(told, torch.tensor(QUANTILES, device=told.device), dim=2).permute(1, 2, 0).flatten(1)
+
+
+def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
+    """Bound the haze where nothing is seen through it, be it opaque or a pale sky: what it hides is not invented.
+
+    The gain above `BLIND_GAIN` goes with the share of the variance around a guide pixel that is no noise.
+
+    Args:
+        haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
+        guide: ``(B, 3, S, S)``, the hazy picture.
+    """
+    gain, variance = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1].square()
+    kept = variance / (variance + LEAST_CONTRAST**2)
+    bounded = BLIND_GAIN + kept * (gain - BLIND_GAIN)
+    return torch.where(gain > BLIND_GAIN, haze_from(1 / (1 + bounded)), haze)
 
 
 class Smoke(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from difflid.haze import luma
 
-__all__ = ["Scattering", "read_head", "restore", "transmission_from"]
+__all__ = ["Scattering", "haze_from", "read_head", "restore", "transmission_from"]
 
 SMALLEST_TRANSMISSION = 0.016  # bounds the gain, and with it the noise, at 60
 LARGEST_RESIDUAL = 0.5
@@ -31,6 +31,11 @@ class Scattering:
 def transmission_from(haze: Tensor) -> Tensor:
     """Turn haze, the logit of 1 - transmission, into the transmission, which has a least value."""
     return SMALLEST_TRANSMISSION + (1 - SMALLEST_TRANSMISSION) * torch.sigmoid(-haze)
+
+
+def haze_from(transmission: Tensor) -> Tensor:
+    """Undo `transmission_from`, up to a logit of 13."""
+    return -torch.logit((transmission - SMALLEST_TRANSMISSION) / (1 - SMALLEST_TRANSMISSION), eps=2e-6)
 
 
 def read_head(veil: Tensor, residual: Tensor) -> Scattering:
