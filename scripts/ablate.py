@@ -65,8 +65,9 @@ class AllLevels:
 
 def random_weights(prior: UNetPrior) -> UNetPrior:
     """Make a prior of the same architecture that has learnt nothing."""
-    torch.manual_seed(0)
-    return UNetPrior(prior.config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return UNetPrior(prior.config)
 
 
 @dataclass(frozen=True)
@@ -110,21 +111,32 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(set(arguments.seeds)) < 2:
         parser.error("--seeds: an interval needs two at least")
-    if read_config(RestorationTrainingConfig, arguments.recipe, arguments.set).network.widths:
+    recipe = read_config(RestorationTrainingConfig, arguments.recipe, arguments.set)
+    if recipe.network.widths:
         parser.error("the recipe has levels, which see the latents as well: expected network.widths = []")
+    if recipe.loop.device != "cpu":
+        parser.error(f"the rows are trained on the CPU, the recipe says {recipe.loop.device}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    scores: dict[str, list[dict[str, float]]] = {row: [] for row in arguments.rows}
-    for seed in arguments.seeds:
-        for row in arguments.rows:
-            run = arguments.runs / f"{row.replace(' = ', '-').replace(', ', '-').replace(' ', '-')}-{seed}"
-            settings = [*arguments.set, *ROWS[row].settings, f"loop.seed={seed}", f"loop.run={run}"]
-            config = read_config(RestorationTrainingConfig, arguments.recipe, settings)
-            scores[row].append(trained(config, ROWS[row]))
+    configs = {
+        (seed, row): configured(arguments, row, seed)
+        for seed in arguments.seeds
+        for row in dict.fromkeys(arguments.rows)
+    }
+    scores: dict[str, list[dict[str, float]]] = {}
+    for (_, row), config in configs.items():
+        scores.setdefault(row, []).append(trained(config, ROWS[row]))
     print(table(scores))
 
 
+def configured(arguments: argparse.Namespace, row: str, seed: int) -> RestorationTrainingConfig:
+    """Read the recipe as a row has it."""
+    run = arguments.runs / f"{row.replace(' = ', '-').replace(', ', '-').replace(' ', '-')}-{seed}"
+    settings = [*arguments.set, *ROWS[row].settings, f"loop.seed={seed}", f"loop.run={run}"]
+    return read_config(RestorationTrainingConfig, arguments.recipe, settings)
+
+
 class Ablated(RestorationObjective):
-    """Training of a row; its model is not kept."""
+    """Training of a row."""
 
     def __init__(self, config: RestorationTrainingConfig, row: Row) -> None:
         prior = UNetPrior.load(Path(config.prior))
@@ -139,15 +151,12 @@ class Ablated(RestorationObjective):
         scores["million_weights"] = sum(weight.numel() for weight in model.parameters()) / 1e6
         return scores | {"seconds_per_megapixel": seconds_per_megapixel(self._dehazer(model))}
 
-    def export(self, model: nn.Module, folder: Path) -> None:
-        """Leave nothing: a model with a prior of this script could not be loaded."""
-
 
 def trained(config: RestorationTrainingConfig, row: Row) -> dict[str, float]:
     """Train a row with one seed; return what it validates to at its end."""
     run = Path(config.loop.run)
-    if not (lines := validated(run)) or lines[-1]["images"] < config.loop.images:
-        accelerator = open_run(config, parts_rest=config.wholes > 0)
+    accelerator = open_run(config, parts_rest=config.wholes > 0)  # refuses another recipe than the run began with
+    if not (lines := validated(run)) or lines[-1]["images"] != config.loop.images:
         torch.manual_seed(config.loop.seed)
         train(Ablated(config, row), config.loop, accelerator)
         lines = validated(run)
@@ -157,8 +166,9 @@ def trained(config: RestorationTrainingConfig, row: Row) -> dict[str, float]:
 def validated(run: Path) -> list[dict[str, float]]:
     """Read the validations of a run."""
     journal = run / "stats.jsonl"
-    lines = map(json.loads, journal.read_text().splitlines() if journal.exists() else ())
-    return [line for line in lines if "loss" not in line]
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    values = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may have been cut off
+    return [each for each in values if "loss" not in each]
 
 
 def keep(model: nn.Module, *, content: bool, haze: bool) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from skimage.data import astronaut
 from tiny import TINY_NETWORK, tiny_dehazer, tiny_prior
 
-from difflid.dehazer import NO_HAZE, PIXEL_BYTES, Dehazer, DehazerConfig
+from difflid.dehazer import NO_HAZE, PIXEL_BYTES, WITNESS, Dehazer, DehazerConfig
 from difflid.errors import ModelError
 from difflid.haze import LUMA
 from difflid.image import Picture, from_samples
@@ -86,10 +87,12 @@ def test_a_batch_has_smaller_tiles(dehazer: Dehazer, monkeypatch: pytest.MonkeyP
 
 
 def test_a_mirrored_picture_is_dehazed_as_the_mirror_image_of_what_it_was() -> None:
-    for levels in (TINY_NETWORK.levels, ()):
+    for changes in ({}, {"levels": ()}, {"levels": (), "guide_reviews": 2}):
         dehazer = tiny_dehazer()
-        network = dehazer.network if levels else DiffLI2D(replace(TINY_NETWORK, levels=()))
+        network = DiffLI2D(replace(TINY_NETWORK, **changes)) if changes else dehazer.network
         network.coarse_haze.weight.data.normal_()
+        if network.review is not None:
+            network.review.change[-1].weight.data.normal_(std=0.1)
         both, one = (
             Dehazer(dehazer.prior, network, DehazerConfig(network.config, mirrored=mirrored))
             for mirrored in (True, False)
@@ -100,6 +103,30 @@ def test_a_mirrored_picture_is_dehazed_as_the_mirror_image_of_what_it_was() -> N
         torch.testing.assert_close(mirror.airlight, seen.airlight, rtol=1e-4, atol=1e-5)
         assert (seen.haze - alone.haze).abs().max() > 1e-3
         assert both.restore(picture, seen).clear.shape == picture.shape
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+def test_what_blank_fog_hides_is_not_invented_but_by_one_who_knows_smoke(smoke: bool) -> None:
+    config = replace(TINY_NETWORK, levels=(), guide_smoke=smoke)
+    dehazer = Dehazer(tiny_prior(), DiffLI2D(config), DehazerConfig(config))
+    dehazer.network.coarse_haze.bias.data.fill_(20)
+    picture = torch.full((1, 3, 40, 40), 0.7)
+    picture[..., 28:, :] = torch.rand(1, 3, 12, 40)
+    gain = 1 / dehazer.restore(picture, dehazer.encode(picture)).transmission[0, 0] - 1
+    assert gain[36:].min() > 30
+    assert (gain[:4].max() < 2.5) != smoke
+
+
+def test_a_model_of_before_the_airlight_was_weighted_is_read(tmp_path: Path, dehazer: Dehazer) -> None:
+    dehazer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(weights | {WITNESS: torch.zeros_like(weights[WITNESS])}, tmp_path / "model.safetensors")
+    picture = torch.rand(1, 3, 24, 24)
+    even = Dehazer.from_pretrained(tmp_path)
+    del weights[WITNESS]
+    save_file(weights, tmp_path / "model.safetensors")
+    assert torch.equal(Dehazer.from_pretrained(tmp_path)(picture), even(picture))
+    assert not torch.equal(dehazer(picture), even(picture))
 
 
 def test_two_runs_are_identical(dehazer: Dehazer) -> None:

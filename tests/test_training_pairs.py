@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny import tiny_dehazer, tiny_prior
 
 from difflid.data.real_pairs import PairSet
 from difflid.data.shards import write_shards
-from difflid.dehazer import Dehazer
+from difflid.dehazer import Dehazer, _read_config
 from difflid.errors import ConfigError, DataError, ModelError
+from difflid.network import DiffLI2D
 from difflid.prior import LatentSpec
 from difflid.training.config import LoopConfig
 from difflid.training.journal import Sheet
+from difflid.training.loop import open_run, train
 from difflid.training.restoration import (
     NetworkRecipe,
     RestorationObjective,
@@ -186,6 +189,9 @@ def test_reviews_may_come_and_go(config: RestorationTrainingConfig, tmp_path: Pa
     result = train_restoration(reviewed)
     learnt = Dehazer.from_pretrained(result).network.state_dict()
     assert learnt["review.change.4.weight"].abs().max() > 0
+    smoke = replace(config, start=str(result), network=replace(TINY_RECIPE, guide_smoke=True))
+    kept = RestorationObjective(smoke).model.state_dict()
+    assert torch.equal(kept["guide.stem.weight"], learnt["guide.stem.weight"])
     without = RestorationObjective(replace(config, start=str(result))).model.state_dict()
     assert without.keys() == start.network.state_dict().keys()
     assert all(torch.equal(value, learnt[key]) for key, value in without.items())
@@ -214,6 +220,16 @@ def test_a_list_of_what_is_left_out_must_be_there_and_leave_something(
         left_out.write_text(text)
     with pytest.raises(DataError, match=message):
         RestorationObjective(replace(with_photos(config, tmp_path / "photos"), left_out=str(left_out)))
+    with pytest.raises(ConfigError, match="expected photos"):
+        replace(config, left_out=str(left_out))
+
+
+def test_a_list_that_names_none_of_the_photographs_is_remarked_on(
+    config: RestorationTrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "hazy.txt").write_text("1.png\n")
+    RestorationObjective(replace(with_photos(config, tmp_path / "photos"), left_out=str(tmp_path / "hazy.txt")))
+    assert "names no photograph" in caplog.text
 
 
 class Brightness:
@@ -226,13 +242,14 @@ class Brightness:
 
 
 def test_any_prior_may_be_trained_with(config: RestorationTrainingConfig, tmp_path: Path) -> None:
-    objective = RestorationObjective(replace(config, prior="nowhere"), Brightness())
-    for parameter in objective.model.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    objective.loss(objective.model, objective.batches(4)[0]).backward()
-    assert objective.model.guide.latents.weight.grad.shape[1] == 2 * 3
-    assert objective.model.guide.latents.weight.grad.abs().max() > 0
-    assert objective.validate(objective.model, Sheet())["halved"] > 0
+    plugged = replace(config, prior="nowhere")
+    objective = RestorationObjective(plugged, Brightness())
+    result = train(objective, config.loop, open_run(plugged))
+    trained = load_file(result / "model.safetensors")["guide.latents.weight"]
+    assert trained.shape[1] == 2 * 3
+    assert not (result / "prior").exists()
+    network = DiffLI2D(_read_config(json.loads((result / "config.json").read_text())).network)
+    network.load_state_dict({key: value.float() for key, value in load_file(result / "model.safetensors").items()})
     saved_start(tmp_path / "start")
     for key in ("start", "latent_cache"):
         with pytest.raises(ConfigError, match=f"{key} compares .* expected a UNetPrior, got Brightness"):

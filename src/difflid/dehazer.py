@@ -1,9 +1,10 @@
 """A Dehazer: a frozen prior and the network it instructs, from picture to picture."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self, get_args
@@ -21,6 +22,7 @@ from difflid.files import whole
 from difflid.haze import luma
 from difflid.image import Picture, Samples
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
+from difflid.network.guide import seen_through
 from difflid.network.head import SMALLEST_TRANSMISSION
 from difflid.prior import Prior, UNetPrior
 from difflid.tiling import automatic_side, free_memory
@@ -29,6 +31,9 @@ from difflid.zoo import find_model, find_prior, upload_model
 
 __all__ = ["MAPS", "NO_HAZE", "Dehazed", "Dehazer", "DehazerConfig", "Detail", "Restoration"]
 
+log = logging.getLogger(__name__)
+
+WITNESS = "guide.witness.weight"
 NO_HAZE = 0.015  # a picture whose haze score is lower is said to have no haze, and left alone
 FAST_FROM = 8_000_000  # pixels from which "auto" takes the fast path
 PIXEL_BYTES = 800  # of memory that the network takes per pixel it looks at
@@ -116,7 +121,10 @@ class Dehazer(nn.Module):
         copy = torch.cat((copy, copy.flip(3))) if mirrored else copy
         guide = F.avg_pool2d(copy, zoom)
         content, haze = self.prior.encode(guide, (self.config.content_timestep, self.config.haze_timestep))
-        return self.network.condition(copy, content, haze, mirrored=mirrored)
+        condition = self.network.condition(copy, content, haze, mirrored=mirrored)
+        if self.network.config.guide_smoke:  # has learnt what dense smoke hides
+            return condition
+        return replace(condition, haze=seen_through(condition.haze, guide[: len(condition.haze)]))
 
     @torch.inference_mode()
     def restore(
@@ -241,6 +249,11 @@ class Dehazer(nn.Module):
             raise ModelError(f"only a UNetPrior can be saved, this is a {type(self.prior).__name__}")
         folder = Path(folder)
         self.prior.save(folder / "prior")
+        self.save_network(folder)
+
+    def save_network(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (float16) without a prior."""
+        folder.mkdir(parents=True, exist_ok=True)
         weights = {key: value.half().contiguous() for key, value in self.network.state_dict().items()}
         with whole(folder / "model.safetensors") as part:
             save_file(weights, part)
@@ -283,10 +296,19 @@ class Dehazer(nn.Module):
         network = DiffLI2D(config.network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 15 % faster on a CPU
         try:
-            network.load_state_dict({key: value.float() for key, value in weights.items()})
+            network.load_state_dict({key: value.float() for key, value in _all_cells_heard(weights, network).items()})
         except RuntimeError as error:
             raise ModelError(f"the weights in {folder} do not fit its config.json: {error}") from error
         return cls(UNetPrior.load(find_prior(folder)), network, config)
+
+
+def _all_cells_heard(weights: Mapping[str, Tensor], network: DiffLI2D) -> Mapping[str, Tensor]:
+    """Bring up to date a model of before the airlight was a weighted mean: all cells count alike."""
+    known = network.state_dict()
+    if WITNESS not in known or WITNESS in weights:
+        return weights
+    log.info("a model of before %s: every cell counts alike for the airlight", WITNESS)
+    return {**weights, WITNESS: torch.zeros_like(known[WITNESS])}
 
 
 def _check_strength(strength: float) -> None:

@@ -150,8 +150,8 @@ def _draw_airlight(rng: np.random.Generator) -> Array:
     """Mostly bright and grey; sometimes bluish or warm, sometimes dim."""
     level = rng.uniform(0.7, 1.03) if rng.random() < 0.88 else rng.uniform(0.4, 0.7)
     tint = rng.choice(["grey", "blue", "warm"], p=[0.6, 0.27, 0.13])
-    slope = {"grey": 0.0, "blue": rng.uniform(0.02, 0.12), "warm": -rng.uniform(0.02, 0.12)}[tint]
-    colour = level * np.array([1 - slope, 1 - slope / 3, 1 + slope / 2]) + rng.normal(0, 0.008, 3)
+    tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.12), "warm": -rng.uniform(0.02, 0.12)}[tint]
+    colour = level * np.array([1 - tilt, 1 - tilt / 3, 1 + tilt / 2]) + rng.normal(0, 0.008, 3)
     return np.clip(colour, 0, 1).astype(np.float32)
 
 

@@ -25,7 +25,7 @@ from difflid.network.blocks import (
     upsample,
 )
 from difflid.network.config import DiffLI2DConfig, LevelConfig
-from difflid.network.guide import GuideBranch, Review, Smoke, Veil, seen_through
+from difflid.network.guide import GuideBranch, Review, Smoke, Veil
 from difflid.network.head import Scattering, read_head
 
 __all__ = ["Condition", "DiffLI2D", "DiffLI2DConfig", "LevelConfig"]
@@ -157,15 +157,13 @@ class DiffLI2D(nn.Module):
         )
 
     def _veil(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:
-        haze, guide = self.coarse_haze(features), F.avg_pool2d(copy, self.config.guide_zoom).float()
+        haze = self.coarse_haze(features)
         if self.smoke is not None and self.coarse_residual is not None:
-            start = self.smoke(guide)
+            start = self.smoke(F.avg_pool2d(copy, self.config.guide_zoom).float())
             return Veil(start.haze + haze, start.airlight, start.residual + self.coarse_residual(features))
         airlight = cast(Tensor, airlight)[:, :, None, None]
         if self.review is not None:
             haze, airlight = self.review(copy, features, haze, airlight)
-        with torch.autocast(copy.device.type, enabled=False):
-            haze = seen_through(haze.float(), guide)
         return Veil(haze, airlight, features.new_zeros(len(features), 3, 1, 1))
 
     def look(self, image: Tensor, window: Tensor, condition: Condition) -> Scattering:

@@ -15,6 +15,7 @@ from difflid.network.head import LARGEST_RESIDUAL, haze_from, transmission_from
 __all__ = ["GuideBranch", "Review", "Smoke", "Veil", "seen_through"]
 
 RADII = 2, 6  # guide pixels around which local contrast is told
+LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
 NOISE = 0.02  # standard deviation that tells nothing
 BLIND_GAIN = 2.0  # of haze that nothing is seen through
 LEAST_CONTRAST = 1 / 255  # standard deviation of luma around a guide pixel that shows hardly anything
@@ -51,9 +52,10 @@ class GuideBranch(nn.Module):
         self.latents = nn.Conv2d(2 * config.latent_channels, widths[-1], 1)
         self.middle = local_blocks(widths[-1], config.guide_middle)
         self.airlight = None if config.guide_smoke else nn.Linear(widths[-1], 3)
-        self.witness = None if config.guide_smoke else nn.Linear(widths[-1], 1)  # how much a cell tells of the airlight
-        if self.witness is not None:
-            start_at(self.witness, 0.0)
+        self.witness = None  # how much a cell tells of the airlight
+        if self.airlight is not None:
+            self.witness = nn.Linear(widths[-1], 1, bias=False)
+            nn.init.zeros_(self.witness.weight)
         self.up = nn.ModuleList(upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
 
@@ -127,15 +129,16 @@ def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
 def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     """Bound the haze where nothing is seen through it, be it opaque or a pale sky: what it hides is not invented.
 
-    The gain above `BLIND_GAIN` goes with the share of the variance around a guide pixel that is no noise.
+    The gain is `BLIND_GAIN` times a power of what it exceeds that by; the exponent, from 0 to 1, is the share of the
+    variance around a guide pixel that is no noise.
 
     Args:
         haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
         guide: ``(B, 3, S, S)``, the hazy picture.
     """
-    gain, variance = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1].square()
+    gain, variance = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1].square() - LEAST_VARIANCE
     kept = variance / (variance + LEAST_CONTRAST**2)
-    bounded = BLIND_GAIN + kept * (gain - BLIND_GAIN)
+    bounded = BLIND_GAIN * (gain / BLIND_GAIN) ** kept
     return torch.where(gain > BLIND_GAIN, haze_from(1 / (1 + bounded)), haze)
 
 
@@ -185,7 +188,7 @@ def _statistics(guide: Tensor, around: Tensor, contrast: Tensor) -> Tensor:
 def _local(guide: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Difference to the mean around every pixel, ``(B, 3, S, S)``, and its standard deviation, ``(B, 1, S, S)``."""
     change = guide - _smooth(guide, radius)
-    return change, (_smooth(luma(change).square(), radius) + 1e-6).sqrt()
+    return change, (_smooth(luma(change).square(), radius) + LEAST_VARIANCE).sqrt()
 
 
 def _smooth(values: Tensor, radius: int) -> Tensor:

@@ -113,6 +113,8 @@ class RestorationTrainingConfig:
             )
         if self.crop % (stride := 2 ** len(self.network.widths)):
             raise ConfigError(f"crop {self.crop} is no multiple of {stride}, 2 for each level of the network")
+        if self.left_out and not self.photos:
+            raise ConfigError("left_out names photographs not to train on: expected photos")
         if self.wholes % self.loop.batch:
             raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
         if self.network.widths and self.wholes > self.loop.images:
@@ -260,8 +262,12 @@ class RestorationObjective:
         return scores
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        """Write a model folder."""
-        self._dehazer(model).save_pretrained(folder)
+        """Write a model folder; of a prior that is no UNetPrior the network alone."""
+        dehazer = self._dehazer(model)
+        if isinstance(self.prior, UNetPrior):
+            dehazer.save_pretrained(folder)
+        else:
+            dehazer.save_network(folder)
 
     def _dehazer(self, model: nn.Module) -> Dehazer:
         network = DiffLI2D(self._settings.network)
@@ -335,10 +341,12 @@ def _without(files: list[Path], left_out: Path) -> list[Path]:
         lines = left_out.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read which photographs are left out: {left_out}: {error}") from error
-    names = {line.strip() for line in lines if not line.startswith("#")}
+    names = {line for line in map(str.strip, lines) if line and not line.startswith("#")}
     kept = [file for file in files if file.stem not in names]
     if not kept:
         raise DataError(f"{left_out} leaves no photograph in {files[0].parent} to train on")
+    if len(kept) == len(files):
+        log.warning("%s names no photograph in %s: stems are expected, one per line", left_out, files[0].parent)
     log.info("photographs left out: %d of %d", len(files) - len(kept), len(files))
     return kept
 
