@@ -130,12 +130,8 @@ def test_what_nothing_is_seen_through_is_hardly_removed() -> None:
     left = 1 / transmission_from(seen_through(haze, blank)) - 1
     torch.testing.assert_close(left, gain.clamp(max=2))
     faint = blank + 2 / 255 * torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(16, 16)  # deviates by 1 / 255
-    torch.testing.assert_close(
-        1 / transmission_from(seen_through(haze, faint))[..., -1, :] - 1,
-        (2 * gain[..., -1, :]).sqrt(),
-        rtol=0.02,
-        atol=0,
-    )
+    left = 1 / transmission_from(seen_through(haze, faint)) - 1
+    torch.testing.assert_close(left[..., -8, 8:-8], (2 * gain[..., -8, 8:-8]).sqrt(), rtol=0.02, atol=0)
     torch.testing.assert_close(1 / transmission_from(seen_through(haze, rough)) - 1, gain, rtol=0.05, atol=0)
 
 
