@@ -185,8 +185,8 @@ def test_a_result_that_was_left_out_is_no_part_of_the_average():
 def test_the_dehazed_film_flickers_less_than_the_hazy_one():
     """With a dehazer that multiplies the noise; a still and a panning scene, frames as they differ from the last."""
     dehazer = tiny_dehazer()
-    dehazer.network.coarse_haze.bias.data.fill_(-2.0)
-    start_at(dehazer.network.guide.airlight, 1.4)  # grey, 0.8
+    dehazer.network.coarse_haze.bias.data.fill_(6.0)  # dense
+    start_at(dehazer.network.guide.airlight, -0.2)  # grey, 0.45
     for step in (0, 1):
         steady, hazy, clear = Steady(dehazer), [], []
         for index, (frame, _, _) in enumerate(seen(lambda i, step=step: still(i, step), 14)):
