@@ -28,7 +28,7 @@ from difflid import Dehazer
 from difflid.prior import LatentSpec, Prior, UNetPrior
 from difflid.study.estimates import Estimate
 from difflid.training.config import read_config
-from difflid.training.journal import Sheet
+from difflid.training.journal import STATS, Sheet
 from difflid.training.loop import open_run, train
 from difflid.training.restoration import RestorationObjective, RestorationTrainingConfig
 
@@ -63,13 +63,6 @@ class AllLevels:
         return torch.cat((bottleneck, torch.cat(levels, dim=1).unflatten(0, bottleneck.shape[:2])), dim=2)
 
 
-def random_weights(prior: UNetPrior) -> UNetPrior:
-    """Make a prior of the same architecture that has learnt nothing."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return UNetPrior(prior.config)
-
-
 @dataclass(frozen=True)
 class Row:
     """In what a row differs from the recipe."""
@@ -86,7 +79,7 @@ ROWS = {
     "none": Row(content=False, haze=False),
     "content": Row(haze=False),
     "haze": Row(content=False),
-    "random weights": Row(prior=random_weights),
+    "random weights": Row(prior=lambda prior: UNetPrior.untrained(prior.config)),
     "t = 50, 300": Row(["content_timestep=50", "haze_timestep=300"]),
     "t = 200, 300": Row(["content_timestep=200", "haze_timestep=300"]),
     "t = 0, 100, 200, 500": Row(prior=lambda prior: SeveralTimesteps(prior, (100, 500))),
@@ -165,7 +158,7 @@ def trained(config: RestorationTrainingConfig, row: Row) -> dict[str, float]:
 
 def validated(run: Path) -> list[dict[str, float]]:
     """Read the validations of a run."""
-    journal = run / "stats.jsonl"
+    journal = run / STATS
     lines = journal.read_text().splitlines() if journal.exists() else []
     values = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may have been cut off
     return [each for each in values if "loss" not in each]

@@ -34,8 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     prior = UNetPrior.load(arguments.prior)
-    torch.manual_seed(0)
-    untrained = UNetPrior(prior.config)
+    untrained = UNetPrior.untrained(prior.config)
     photos = load_photos(split_photos(photo_files(arguments.photos))[1], arguments.depth)
     samples = hazy_samples(photos, prior.spec, versions=arguments.versions, seed=0)
     pixels = pixel_features(samples.guides, prior.spec.grid).picture

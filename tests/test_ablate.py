@@ -1,6 +1,5 @@
 import runpy
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,5 +84,14 @@ def test_rows_of_one_seed_begin_with_the_same_network(recipe: Path) -> None:
     assert torch.equal(stems[0], stems[1])
     assert torch.equal(stems[0], stems[2])
     assert latents.abs().max() == 0
-    depthless = replace(script["ROWS"]["ramps for depth"])
-    assert all(photo.depth is None for photo in script["Ablated"](config, depthless)._train)
+
+
+def test_without_depth_is_trained_but_not_validated(recipe: Path) -> None:
+    (recipe.parent / "depth").mkdir()
+    for index in range(40):
+        Image.new("L", (4, 4), index).save(recipe.parent / "depth" / f"{index}.png")
+    script = runpy.run_path(str(SCRIPT))
+    config = read_config(RestorationTrainingConfig, recipe, [f"depth={recipe.parent}/depth"])
+    deep, flat = (script["Ablated"](config, script["ROWS"][row]) for row in ("both", "ramps for depth"))
+    assert all(photo.depth is not None for photo in deep._train + deep._validation + flat._validation)
+    assert all(photo.depth is None for photo in flat._train)

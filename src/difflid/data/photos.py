@@ -16,7 +16,7 @@ from torch import Tensor
 from difflid import image
 from difflid.errors import SHOWN, DataError, ImageError
 
-__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "split_photos"]
+__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "split_photos", "without"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,26 @@ def split_photos(files: Sequence[Path], *, held_out: int = 0) -> tuple[list[Path
             f"least {held_out} and others to train on, got {len(validation)} of {len(files)}: give it more of them"
         )
     return train, validation
+
+
+def without(files: Sequence[Path], left_out: Path) -> list[Path]:
+    """Leave out the photographs that the file ``left_out`` names: a stem per line, ``#`` begins a comment.
+
+    Raises:
+        DataError: it cannot be read, or leaves nothing.
+    """
+    try:
+        lines = left_out.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read which photographs are left out: {left_out}: {error}") from error
+    names = {line for line in map(str.strip, lines) if line and not line.startswith("#")}
+    kept = [file for file in files if file.stem not in names]
+    if not kept:
+        raise DataError(f"{left_out} leaves no photograph in {files[0].parent} to train on")
+    if len(kept) == len(files):
+        log.warning("%s names no photograph in %s: stems are expected, one per line", left_out, files[0].parent)
+    log.info("photographs left out: %d of %d", len(files) - len(kept), len(files))
+    return kept
 
 
 def decode_all(sources: Sequence[Source], decode: Callable[[Source], Decoded]) -> list[Decoded]:

@@ -85,6 +85,13 @@ class UNetPrior(nn.Module):
         return cls.from_weights(config, {key: value.to("cpu", copy=True) for key, value in kept.items()})
 
     @classmethod
+    def untrained(cls, config: UNetPriorConfig, seed: int = 0) -> Self:
+        """Make a prior that has learnt nothing, of random weights that are a function of the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
+
+    @classmethod
     def from_weights(cls, config: UNetPriorConfig, weights: Mapping[str, Tensor]) -> Self:
         """Make a float32 prior of the state of an encoder half; float32 tensors become its weights, uncopied.
 

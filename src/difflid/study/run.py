@@ -101,11 +101,7 @@ def _some(files: Sequence[Path], most: int, seed: int) -> list[Path]:
 
 
 def _with_random_weights(prior: Prior, seed: int) -> UNetPrior | None:
-    if not isinstance(prior, UNetPrior):
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return UNetPrior(prior.config)
+    return UNetPrior.untrained(prior.config, seed) if isinstance(prior, UNetPrior) else None
 
 
 def _look(

@@ -1,6 +1,5 @@
 """Training the dehazing network on photographs with synthetic haze, real pairs, or both; the prior stays frozen."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 
 from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos, refuse_other_depth
 from difflid.data.pairs import Pair, load_pair, refuse_damaged
-from difflid.data.photos import photo_files, split_photos
+from difflid.data.photos import photo_files, split_photos, without
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared, scenes
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
-from difflid.errors import ConfigError, DataError, TrainingError
+from difflid.errors import ConfigError, TrainingError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
 from difflid.prior import Prior, UNetPrior
@@ -31,8 +30,6 @@ from difflid.training.losses import LOSSES, picture_loss
 from difflid.training.start import start_from
 
 __all__ = ["RestorationObjective", "RestorationTrainingConfig", "train_restoration"]
-
-log = logging.getLogger(__name__)
 
 SHOWN = 3  # pictures of each kind on a sheet
 TAKEN = {"images", "loss", "images_per_second", "skipped", "clear", "synthetic"}  # columns of stats.jsonl
@@ -327,28 +324,8 @@ def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]
     depth = Path(config.depth) if config.depth else None
     refuse_other_depth(train_files, depth)
     if config.left_out:
-        train_files = _without(train_files, Path(config.left_out))
+        train_files = without(train_files, Path(config.left_out))
     return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
-
-
-def _without(files: list[Path], left_out: Path) -> list[Path]:
-    """Leave out what a file names.
-
-    Raises:
-        DataError: it cannot be read, or leaves nothing.
-    """
-    try:
-        lines = left_out.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read which photographs are left out: {left_out}: {error}") from error
-    names = {line for line in map(str.strip, lines) if line and not line.startswith("#")}
-    kept = [file for file in files if file.stem not in names]
-    if not kept:
-        raise DataError(f"{left_out} leaves no photograph in {files[0].parent} to train on")
-    if len(kept) == len(files):
-        log.warning("%s names no photograph in %s: stems are expected, one per line", left_out, files[0].parent)
-    log.info("photographs left out: %d of %d", len(files) - len(kept), len(files))
-    return kept
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
