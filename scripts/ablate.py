@@ -12,25 +12,35 @@ python scripts/ablate.py RECIPE --runs FOLDER [--seeds 0 1 2] [--rows both none 
 """
 
 import argparse
+import copy
 import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import t as student  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from difflid import Dehazer
+from difflid.metrics import psnr
+from difflid.network import DiffLI2D, DiffLI2DConfig, Scattering
+from difflid.network.blocks import LocalBlock, start_at
+from difflid.network.diffli2d import Condition
+from difflid.network.guide import Veil
 from difflid.prior import LatentSpec, Prior, UNetPrior
 from difflid.study.estimates import Estimate
 from difflid.training.config import read_config
 from difflid.training.journal import STATS, Sheet
 from difflid.training.loop import open_run, train
 from difflid.training.restoration import RestorationObjective, RestorationTrainingConfig
+
+TILE = 128  # pixels
 
 
 class SeveralTimesteps:
@@ -63,6 +73,63 @@ class AllLevels:
         return torch.cat((bottleneck, torch.cat(levels, dim=1).unflatten(0, bottleneck.shape[:2])), dim=2)
 
 
+class Gated(LocalBlock):
+    """A local block whose channels are weighed by their means over all that is seen of the picture.
+
+    Source: squeeze and excitation, Hu et al., CVPR 2018.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.gate = nn.Linear(width, width)
+        start_at(self.gate, 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See LocalBlock."""
+        x = super().forward(x)
+        gate: Tensor = 2 * torch.sigmoid(self.gate(x.mean(dim=(2, 3))))
+        return x * gate[:, :, None, None]
+
+
+def pooling(config: DiffLI2DConfig) -> DiffLI2D:
+    """Make a network whose levels pool over the window they are shown."""
+    network = DiffLI2D(config)
+    stages = cast(list[nn.Sequential], [*network.encoder, *(level.blocks for level in network._levels)])
+    for blocks in stages:
+        for index, block in enumerate(blocks):
+            blocks[index] = Gated(cast(LocalBlock, block).first.in_channels)
+    return network
+
+
+class PlainResidual(DiffLI2D):
+    """Add what is missing to the picture, instead of inverting the scattering."""
+
+    def __init__(self, config: DiffLI2DConfig) -> None:
+        super().__init__(config)
+        self.coarse_residual = nn.Conv2d(config.guide_width, 3, 1)
+        start_at(self.coarse_residual, 0.0)
+
+    def _veil(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:
+        assert self.coarse_residual is not None
+        return super()._veil(features, airlight, copy)._replace(residual=self.coarse_residual(features))
+
+    def look(self, image: Tensor, window: Tensor, condition: Condition) -> Scattering:
+        """See DiffLI2D."""
+        return added(super().look(image, window, condition), image)
+
+    def forward(
+        self, image: Tensor, window: Tensor, copy: Tensor, content: Tensor, haze: Tensor
+    ) -> tuple[Scattering | None, Scattering]:
+        """See DiffLI2D."""
+        seen, coarse = super().forward(image, window, copy, content, haze)
+        return seen, added(coarse, F.avg_pool2d(copy, self.config.guide_zoom))
+
+
+def added(seen: Scattering, image: Tensor) -> Scattering:
+    """Make a scattering that adds the residual to the picture, up to 1, and does nothing else."""
+    return Scattering(torch.full_like(seen.transmission, 0.5), image, 4 * seen.residual)
+
+
 @dataclass(frozen=True)
 class Row:
     """In what a row differs from the recipe."""
@@ -72,7 +139,16 @@ class Row:
     content: bool = True
     haze: bool = True
     prior: Callable[[UNetPrior], Prior] | None = None
+    network: Callable[[DiffLI2DConfig], DiffLI2D] | None = None
 
+
+LEVELS = [
+    "network.widths=[24, 48]",
+    "network.encoder_blocks=[1, 0]",
+    "network.decoder_blocks=[1, 2]",
+    "network.heads=[0, 2]",
+    "wholes=0",
+]
 
 ROWS = {
     "both": Row(),
@@ -91,6 +167,9 @@ ROWS = {
     "picture loss alone": Row(["physics=0"]),
     "l1": Row(["losses={l1 = 1.0}"]),
     "l2": Row(["losses={l2 = 10.0}"]),
+    "levels": Row(LEVELS),
+    "levels that pool": Row(LEVELS, network=pooling),
+    "levels, plain residual": Row([*LEVELS, "physics=0"], network=PlainResidual),
 }
 
 
@@ -134,15 +213,30 @@ class Ablated(RestorationObjective):
     def __init__(self, config: RestorationTrainingConfig, row: Row) -> None:
         prior = UNetPrior.load(Path(config.prior))
         super().__init__(config, row.prior(prior) if row.prior else prior)
+        if row.network:
+            begun = self.model.state_dict()
+            self.model = row.network(self._settings.network)
+            self.model.load_state_dict(begun, strict=False)  # what it adds begins as nothing
         keep(self.model, content=row.content, haze=row.haze)
         if not row.depth:
             self._train = [replace(photo, depth=None) for photo in self._train]
 
     def validate(self, model: nn.Module, sheet: Sheet) -> dict[str, float]:
-        """Measure what it costs as well."""
+        """Measure what it costs as well, and what tiles do to a network that does more than invert the haze."""
         scores = super().validate(model, sheet)
+        if self.config.network.widths:
+            scores["in_tiles"] = float(np.mean([self._in_tiles(model, *pair) for pair in self._synthetic()]))
         scores["million_weights"] = sum(weight.numel() for weight in model.parameters()) / 1e6
         return scores | {"seconds_per_megapixel": seconds_per_megapixel(self._dehazer(model))}
+
+    def _in_tiles(self, model: nn.Module, hazy: Tensor, clear: Tensor) -> float:
+        dehazer = self._dehazer(model)
+        return psnr(dehazer.restore(hazy, dehazer.encode(hazy), tile=TILE).clear, clear).item()
+
+    def _dehazer(self, model: nn.Module) -> Dehazer:
+        network = copy.deepcopy(self.model)
+        network.load_state_dict(model.state_dict())
+        return Dehazer(self.prior, cast(DiffLI2D, network), self._settings)
 
 
 def trained(config: RestorationTrainingConfig, row: Row) -> dict[str, float]:
@@ -189,7 +283,8 @@ def seconds_per_megapixel(dehazer: Dehazer) -> float:
 
 def table(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Give a line per row: the mean of every score over the seeds, and its difference to the first row."""
-    first, names = next(iter(scores.values())), list(next(iter(scores.values()))[0])
+    first = next(iter(scores.values()))
+    names = [name for name in first[0] if all(name in each for seeds in scores.values() for each in seeds)]
     lines = ["| row | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for row, seeds in scores.items():
         cells = []

@@ -8,7 +8,18 @@ from PIL import Image
 
 from difflid.data.dataset import HazyCrops, Photo, load_photos
 from difflid.data.photos import open_photo
-from difflid.data.synthesis import Camera, Haze, draw_camera, draw_haze, in_srgb, photograph, render, resample
+from difflid.data.synthesis import (
+    Camera,
+    Haze,
+    Taste,
+    draw_camera,
+    draw_haze,
+    draw_taste,
+    in_srgb,
+    photograph,
+    render,
+    resample,
+)
 from difflid.data.synthetic_pairs import write_pairs
 from difflid.errors import DataError
 
@@ -171,6 +182,44 @@ def test_the_truth_explains_the_picture_that_the_camera_shows() -> None:
     told = (t.mean(dim=(1, 2, 3)) > 0.3) & (batch.airlight.amax(1) < 1)
     assert told.sum() > 100
     assert (scene - batch.clear_guide).abs().amax(dim=(1, 2, 3))[told].median() < 1e-3
+
+
+def test_a_frame_is_another_part_each_time_with_the_depth_that_it_has() -> None:
+    """On a photograph that is as grey as it is near, what is taken as the whole shows which part it is."""
+    grey = np.rint(255 * (1 - DEPTH)).astype(np.uint8)
+    photo = Photo("0", Image.fromarray(np.repeat(grey.repeat(8, 0).repeat(8, 1)[..., None], 3, axis=2)), DEPTH)
+    part = photo.framed((0.1, 0.25, 0.6, 0.75))
+    assert part.clear.size == (240, 160)
+    shown = np.asarray(part.clear.resize((60, 40), Image.Resampling.BOX), np.float32)[..., 0] / 255
+    assert part.depth is not None
+    assert np.abs(shown - (1 - part.depth)).max() < 0.02
+    whole = photo.framed((0, 0, 1, 1))
+    assert whole.clear.tobytes() == photo.clear.tobytes()
+    np.testing.assert_array_equal(whole.depth, photo.depth)
+    spans = [
+        np.ptp(HazyCrops([photo], 16, 16, 0, 64, 0, frame=frame)[0].clear_guide.numpy(), (1, 2, 3))
+        for frame in (1.0, 0.5)
+    ]
+    assert spans[0].min() > 0.7
+    assert spans[1].min() < 0.6
+    assert spans[1].max() > 0.8
+    assert len(set(spans[1].round(3))) > 20
+
+
+def test_another_taste_keeps_black_black_and_what_is_grey_grey() -> None:
+    tastes = [draw_taste(np.random.default_rng(seed)) for seed in range(200)]
+    assert 0.4 < np.mean([taste == Taste() for taste in tastes]) < 0.6
+    clear = np.random.default_rng(0).random((5, 7, 3), np.float32)
+    clear[0, 0] = 0
+    np.testing.assert_array_equal(Taste().develop(clear), clear)
+    for taste in tastes:
+        developed = taste.develop(clear)
+        assert developed.dtype == np.float32
+        assert developed.min() == developed[0, 0].max() == 0
+        assert developed.max() <= 1
+    grey = Taste(saturation=0.0).develop(clear)
+    assert np.ptp(grey, axis=-1).max() < 1e-6
+    assert np.ptp(Taste(gamma=1.3, saturation=1.4).develop(grey), axis=-1).max() < 1e-5
 
 
 def test_windows_lie_in_their_pictures() -> None:

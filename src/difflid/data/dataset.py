@@ -4,6 +4,7 @@ The pictures are photographs on which haze is rendered, pairs with real haze, or
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,18 @@ from difflid.data.pairs import Pair
 from difflid.data.photos import decode_all, open_photo, photo_files
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
-from difflid.data.synthesis import Box, Haze, draw_camera, draw_haze, in_srgb, photograph, render
+from difflid.data.synthesis import (
+    Box,
+    Haze,
+    Taste,
+    draw_camera,
+    draw_haze,
+    draw_taste,
+    in_srgb,
+    photograph,
+    render,
+    resample,
+)
 from difflid.errors import DataError, ImageError
 
 __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos", "refuse_other_depth"]
@@ -40,6 +52,11 @@ class Photo:
     name: str
     clear: Image.Image
     depth: NDArray[np.float32] | None  # (h, w) in [0, 1], 0 near, 1 far
+
+    def framed(self, frame: Box) -> "Photo":
+        """Take a part, with its depth, as if it were the whole."""
+        depth = self.depth if self.depth is None else resample(self.depth, self.depth.shape[::-1], frame)
+        return Photo(self.name, _cut(self.clear, frame), depth)
 
 
 class HazyBatch(NamedTuple):
@@ -112,7 +129,7 @@ class HazyCrops(Dataset[HazyBatch]):
     seed: int
     pairs: Sequence[RealPair | Pair] | Shards = ()  # decoded, or decoded on every use
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
-    frame: float = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
+    frame: float = 1.0  # smallest side of the part that is taken as a whole picture, as a share
     wholes: int = 0  # so many pictures come first without crops; a multiple of the batch
 
     def __getitem__(self, index: int) -> HazyBatch:
@@ -136,22 +153,22 @@ class HazyCrops(Dataset[HazyBatch]):
             yield _draw_box(size, rng)
 
     def _synthetic(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        photo = self.photos[int(rng.integers(len(self.photos)))]
+        photo = self.photos[int(rng.integers(len(self.photos)))].framed(_draw_frame(self.frame, rng))
         clear, depth = photo.clear, photo.depth
         if rng.random() < 0.5:
             clear = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             depth = None if depth is None else np.ascontiguousarray(depth[:, ::-1])
         haze = draw_haze(depth, rng)
         camera = draw_camera(haze, rng)
-        gamma = np.exp(rng.uniform(-0.35, 0.35)) if haze.present and rng.random() < 0.3 else 1.0
+        taste = draw_taste(rng) if haze.present else Taste()
         crops: list[Arrays] = []
         for box in self._boxes(number, clear.size, rng):
-            crop = _part(clear, self.crop, box, Image.Resampling.BICUBIC) ** np.float32(gamma)
+            crop = taste.develop(_part(clear, self.crop, box, Image.Resampling.BICUBIC))
             hazy, transmission = render(crop, haze, box)
             transmission = in_srgb(transmission, crop, hazy, haze, box)
             hazy = photograph(hazy, camera, rng)
             crops.append((_channels_first(hazy), _channels_first(crop), transmission[None], self._window(box)))
-        guide = _part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) ** np.float32(gamma)
+        guide = taste.develop(_part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR))
         hazy_guide, transmission = render(guide, haze)
         transmission = in_srgb(transmission, guide, hazy_guide, haze)
         whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
@@ -159,7 +176,7 @@ class HazyCrops(Dataset[HazyBatch]):
 
     def _real(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         pair, skipped = self._draw_pair(number, rng)
-        pictures = _framed((pair.hazy, pair.clear), self.frame, rng)
+        pictures = _framed((pair.hazy, pair.clear), _draw_frame(self.frame, rng), rng)
         unknown = np.ones((1, self.crop, self.crop), np.float32)
         crops = []
         for box in self._boxes(number, pictures[0].size, rng):
@@ -194,11 +211,23 @@ def _stack(samples: Sequence[Arrays]) -> list[Tensor]:
     return [torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)]
 
 
-def _framed(pictures: Sequence[Image.Image], smallest: float, rng: np.random.Generator) -> list[Image.Image]:
-    """Take the same random part of pictures of one size as if it were the whole, perhaps mirrored."""
-    sides = [round(side * rng.uniform(smallest, 1)) for side in pictures[0].size]
-    left, top = (int(rng.integers(whole - side + 1)) for whole, side in zip(pictures[0].size, sides, strict=True))
-    parts = [picture.crop((left, top, left + sides[0], top + sides[1])) for picture in pictures]
+def _draw_frame(smallest: float, rng: np.random.Generator) -> Box:
+    """Draw the part that is taken as if it were the whole picture, as shares."""
+    width, height = rng.uniform(smallest, 1, 2)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return left, top, left + width, top + height
+
+
+def _cut(picture: Image.Image, frame: Box) -> Image.Image:
+    """Take a part of a picture, in whole pixels and one at least."""
+    left, top = (int(share * side) for share, side in zip(frame[:2], picture.size, strict=True))
+    right, bottom = (math.ceil(share * side) for share, side in zip(frame[2:], picture.size, strict=True))
+    return picture.crop((left, top, right, bottom))
+
+
+def _framed(pictures: Sequence[Image.Image], frame: Box, rng: np.random.Generator) -> list[Image.Image]:
+    """Take the same part of pictures of one size, perhaps mirrored."""
+    parts = [_cut(picture, frame) for picture in pictures]
     if rng.random() < 0.5:
         parts = [part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for part in parts]
     return parts

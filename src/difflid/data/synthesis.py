@@ -12,7 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Box", "Camera", "Haze", "draw_camera", "draw_haze", "in_srgb", "photograph", "render", "resample"]
+from difflid.haze import LUMA
+
+__all__ = [
+    "Box",
+    "Camera",
+    "Haze",
+    "Taste",
+    "draw_camera",
+    "draw_haze",
+    "draw_taste",
+    "in_srgb",
+    "photograph",
+    "render",
+    "resample",
+]
 
 Array = NDArray[np.float32]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
@@ -54,6 +68,24 @@ class Camera:
 
     noise: float  # standard deviation of the sensor noise
     jpeg: int | None  # quality, or none
+
+
+@dataclass(frozen=True)
+class Taste:
+    """How a clear photograph could have been developed instead; black stays black."""
+
+    gamma: float = 1.0
+    saturation: float = 1.0
+    white: Array | None = None  # (3,) RGB gains
+
+    def develop(self, clear: Array) -> Array:
+        """``(h, w, 3)`` sRGB in [0, 1] -> the same."""
+        if self.saturation != 1:
+            grey = clear @ np.array(LUMA, np.float32)
+            clear = grey[..., None] + np.float32(self.saturation) * (clear - grey[..., None])
+        if self.white is not None:
+            clear = clear * self.white
+        return np.asarray(clear.clip(0, 1) ** np.float32(self.gamma), np.float32)
 
 
 def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.06) -> Haze:
@@ -165,6 +197,15 @@ def draw_camera(haze: Haze, rng: np.random.Generator) -> Camera:
     noise = rng.uniform(0.0, 0.015) if rng.random() < 0.4 else 0.0
     jpeg = int(rng.integers(70, 97)) if rng.random() < 0.4 else None
     return Camera(noise, jpeg) if haze.present else Camera(0.0, None)
+
+
+def draw_taste(rng: np.random.Generator) -> Taste:
+    """Draw a development; half of them leave the photograph as it is."""
+    if rng.random() < 0.5:
+        return Taste()
+    gamma, saturation = np.exp(rng.uniform(-0.35, 0.35, 2))
+    white = np.exp(rng.uniform(-0.15, 0.1) + rng.normal(0, 0.03, 3))
+    return Taste(float(gamma), float(saturation), white.astype(np.float32))
 
 
 def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Array]:

@@ -81,7 +81,7 @@ class RestorationTrainingConfig:
     shards: str | None = None  # folder of packed pairs to train on, instead of train_pairs
     validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
     pair_share: Share = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
-    frame: Part = 1.0  # smallest side of the part of a pair that is taken as a whole picture, as a share
+    frame: Part = 1.0  # smallest side of the part that is taken as a whole picture, as a share
     latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
     wholes: Natural = 0  # so many images come first without crops, three times as fast; a multiple of loop.batch
     start: str | None = None  # model folder or name whose weights to start from; None: at random
