@@ -1,10 +1,11 @@
 """What the parts of the method are worth: networks trained alike but for one part, with several seeds, compared.
 
-A row changes the recipe, the latents or the network in one way. A latent that is left out counts as zero where it
-enters the guide branch, from the first step to the last: same network, cost, pictures and haze. Every cell is the mean
-over the seeds of what the recipe validates, in dB, and in brackets the mean difference to the first row, paired by
-seed, with its 95 % interval of Student's distribution. Beside them millions of weights, and seconds for a picture of a
-megapixel on the threads that train.
+A row changes the recipe, the latents or the network in one way; those of levels, which train on crops, are to be
+compared with one another: `--rows levels ...`. A latent that is left out counts as zero where it enters the guide
+branch, from the first step to the last: same network, cost, pictures and haze. Every cell is the mean over the seeds of
+what the recipe validates, in dB, and in brackets the mean difference to the first row, paired by seed, with its 95 %
+interval of Student's distribution. Beside them millions of weights, seconds for a picture of a megapixel on the threads
+that train and, of levels, the synthetic pictures once more in tiles.
 
 Runs that are finished are not repeated, and one that was cut off goes on.
 
@@ -12,23 +13,22 @@ python scripts/ablate.py RECIPE --runs FOLDER [--seeds 0 1 2] [--rows both none 
 """
 
 import argparse
-import copy
+import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import t as student  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from difflid import Dehazer
-from difflid.metrics import psnr
+from difflid.data.dataset import Photo, load_splits
 from difflid.network import DiffLI2D, DiffLI2DConfig, Scattering
 from difflid.network.blocks import LocalBlock, start_at
 from difflid.network.diffli2d import Condition
@@ -41,6 +41,7 @@ from difflid.training.loop import open_run, train
 from difflid.training.restoration import RestorationObjective, RestorationTrainingConfig
 
 TILE = 128  # pixels
+decoded = functools.cache(load_splits)  # for all rows
 
 
 class SeveralTimesteps:
@@ -76,7 +77,7 @@ class AllLevels:
 class Gated(LocalBlock):
     """A local block whose channels are weighed by their means over all that is seen of the picture.
 
-    Source: squeeze and excitation, Hu et al., CVPR 2018.
+    After squeeze and excitation, Hu et al., CVPR 2018.
     """
 
     def __init__(self, width: int) -> None:
@@ -97,7 +98,8 @@ def pooling(config: DiffLI2DConfig) -> DiffLI2D:
     stages = cast(list[nn.Sequential], [*network.encoder, *(level.blocks for level in network._levels)])
     for blocks in stages:
         for index, block in enumerate(blocks):
-            blocks[index] = Gated(cast(LocalBlock, block).first.in_channels)
+            blocks[index] = gated = Gated(cast(LocalBlock, block).first.in_channels)
+            gated.load_state_dict(gated.state_dict() | block.state_dict())
     return network
 
 
@@ -108,6 +110,7 @@ class PlainResidual(DiffLI2D):
         super().__init__(config)
         self.coarse_residual = nn.Conv2d(config.guide_width, 3, 1)
         start_at(self.coarse_residual, 0.0)
+        self.review = None  # of a haze that counts for nothing
 
     def _veil(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:
         assert self.coarse_residual is not None
@@ -126,7 +129,7 @@ class PlainResidual(DiffLI2D):
 
 
 def added(seen: Scattering, image: Tensor) -> Scattering:
-    """Make a scattering that adds the residual to the picture, up to 1, and does nothing else."""
+    """Make a scattering of which `restore` adds nothing but a residual, twice what was seen: from -1 to 1."""
     return Scattering(torch.full_like(seen.transmission, 0.5), image, 4 * seen.residual)
 
 
@@ -139,7 +142,7 @@ class Row:
     content: bool = True
     haze: bool = True
     prior: Callable[[UNetPrior], Prior] | None = None
-    network: Callable[[DiffLI2DConfig], DiffLI2D] | None = None
+    network: Callable[[DiffLI2DConfig], DiffLI2D] = DiffLI2D
 
 
 LEVELS = [
@@ -169,6 +172,7 @@ ROWS = {
     "l2": Row(["losses={l2 = 10.0}"]),
     "levels": Row(LEVELS),
     "levels that pool": Row(LEVELS, network=pooling),
+    "levels, picture loss alone": Row([*LEVELS, "physics=0"]),
     "levels, plain residual": Row([*LEVELS, "physics=0"], network=PlainResidual),
 }
 
@@ -211,32 +215,36 @@ class Ablated(RestorationObjective):
     """Training of a row."""
 
     def __init__(self, config: RestorationTrainingConfig, row: Row) -> None:
-        prior = UNetPrior.load(Path(config.prior))
+        self.row, prior = row, UNetPrior.load(Path(config.prior))
         super().__init__(config, row.prior(prior) if row.prior else prior)
-        if row.network:
-            begun = self.model.state_dict()
-            self.model = row.network(self._settings.network)
-            self.model.load_state_dict(begun, strict=False)  # what it adds begins as nothing
         keep(self.model, content=row.content, haze=row.haze)
         if not row.depth:
             self._train = [replace(photo, depth=None) for photo in self._train]
 
+    def _photos(self) -> tuple[list[Photo], list[Photo]]:
+        config = self.config
+        return decoded(str(config.photos), config.depth, config.left_out, config.validation_photos)
+
+    def _network(self) -> DiffLI2D:
+        return self.row.network(self._settings.network)
+
     def validate(self, model: nn.Module, sheet: Sheet) -> dict[str, float]:
         """Measure what it costs as well, and what tiles do to a network that does more than invert the haze."""
         scores = super().validate(model, sheet)
-        if self.config.network.widths:
-            scores["in_tiles"] = float(np.mean([self._in_tiles(model, *pair) for pair in self._synthetic()]))
+        if self.config.network.widths and self._validation:
+            scores["in_tiles"] = self._mean_psnr(self._dehazer(model), self._synthetic(), Sheet(), TILE)
         scores["million_weights"] = sum(weight.numel() for weight in model.parameters()) / 1e6
         return scores | {"seconds_per_megapixel": seconds_per_megapixel(self._dehazer(model))}
 
-    def _in_tiles(self, model: nn.Module, hazy: Tensor, clear: Tensor) -> float:
-        dehazer = self._dehazer(model)
-        return psnr(dehazer.restore(hazy, dehazer.encode(hazy), tile=TILE).clear, clear).item()
+    def _mean_psnr(
+        self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]], sheet: Sheet, tile: int | None = 0
+    ) -> float:
+        return super()._mean_psnr(dehazer, pairs, sheet, tile)
 
-    def _dehazer(self, model: nn.Module) -> Dehazer:
-        network = copy.deepcopy(self.model)
-        network.load_state_dict(model.state_dict())
-        return Dehazer(self.prior, cast(DiffLI2D, network), self._settings)
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """Leave nothing of a changed network: no model folder could be read as one."""
+        if self.row.network is DiffLI2D:
+            super().export(model, folder)
 
 
 def trained(config: RestorationTrainingConfig, row: Row) -> dict[str, float]:
@@ -284,14 +292,19 @@ def seconds_per_megapixel(dehazer: Dehazer) -> float:
 def table(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Give a line per row: the mean of every score over the seeds, and its difference to the first row."""
     first = next(iter(scores.values()))
-    names = [name for name in first[0] if all(name in each for seeds in scores.values() for each in seeds)]
+    names = list(dict.fromkeys(name for seeds in scores.values() for name in seeds[0]))
     lines = ["| row | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for row, seeds in scores.items():
         cells = []
         for name in names:
-            values = [each[name] for each in seeds]
-            cells.append(f"{sum(values) / len(values):.2f}")
-            if seeds is not first and name not in ("million_weights", "seconds_per_megapixel"):
+            values = [each[name] for each in seeds if name in each]
+            cells.append(f"{sum(values) / len(values):.2f}" if values else "-")
+            if (
+                values
+                and name in first[0]
+                and seeds is not first
+                and name not in ("million_weights", "seconds_per_megapixel")
+            ):
                 gain = Estimate.of_difference(values, [each[name] for each in first])
                 cells[-1] += f" ({gain.mean:+.2f} ± {student.ppf(0.975, len(seeds) - 1) * gain.error:.2f})"
         lines.append(f"| {row} | " + " | ".join(cells) + " |")

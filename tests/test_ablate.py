@@ -11,6 +11,7 @@ from tiny import TINY_UNET
 from difflid.errors import ConfigError
 from difflid.prior import UNetPrior, UNetPriorConfig
 from difflid.training.config import read_config
+from difflid.training.journal import Sheet
 from difflid.training.restoration import RestorationTrainingConfig
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "ablate.py"
@@ -95,3 +96,62 @@ def test_without_depth_is_trained_but_not_validated(recipe: Path) -> None:
     deep, flat = (script["Ablated"](config, script["ROWS"][row]) for row in ("both", "ramps for depth"))
     assert all(photo.depth is not None for photo in deep._train + deep._validation + flat._validation)
     assert all(photo.depth is None for photo in flat._train)
+
+
+def dehazer_of(recipe: Path, row: str, *, gate: float = 0.0):
+    """The network of a row whose levels have not learnt: random, and so are the gates about their start."""
+    script = runpy.run_path(str(SCRIPT))
+    config = read_config(RestorationTrainingConfig, recipe, script["ROWS"][row].settings)
+    torch.manual_seed(3)
+    training = script["Ablated"](config, script["ROWS"][row])
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in training.model.named_parameters():
+        if name in ("head.weight", "coarse_residual.weight") or name.endswith("second.weight"):
+            torch.nn.init.normal_(weight, std=0.1, generator=generator)
+        elif ".gate.weight" in name and ".blocks." in name:
+            torch.nn.init.normal_(weight, std=gate)
+    return training, training._dehazer(training.model)
+
+
+def test_pooling_changes_nothing_before_its_gates_have_learnt(recipe: Path) -> None:
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    levels, pooling, learnt = (
+        dehazer.restore(image, dehazer.encode(image)).clear
+        for _, dehazer in (
+            dehazer_of(recipe, "levels"),
+            dehazer_of(recipe, "levels that pool"),
+            dehazer_of(recipe, "levels that pool", gate=3.0),
+        )
+    )
+    torch.testing.assert_close(pooling, levels)
+    assert (learnt - levels).abs().max() > 0.01
+
+
+def test_what_pools_sees_other_things_in_tiles(recipe: Path) -> None:
+    hazy = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    hazy[..., 128:] *= 0.2
+    for row, alike in (("levels", True), ("levels that pool", False)):
+        training, dehazer = dehazer_of(recipe, row, gate=3.0)
+        whole = dehazer.restore(hazy, dehazer.encode(hazy), tile=0).clear
+        assert (training._mean_psnr(dehazer, [(hazy, whole)], Sheet(), 128) > 50) == alike
+
+
+def test_a_plain_residual_adds_what_it_sees_and_nothing_else(recipe: Path) -> None:
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
+    _, dehazer = dehazer_of(recipe, "levels, plain residual")
+    restored = dehazer.restore(image, dehazer.encode(image))
+    assert (restored.clear - image).abs().max() > 0.02
+    with torch.no_grad():
+        for layer in (dehazer.network.head, dehazer.network.coarse_residual):
+            layer.weight.zero_()
+    torch.testing.assert_close(dehazer.restore(image, dehazer.encode(image)).clear, image)
+
+
+def test_tiles_and_what_only_some_rows_measure_stand_in_the_table(recipe: Path) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    config = read_config(RestorationTrainingConfig, recipe, script["ROWS"]["levels"].settings)
+    training = script["Ablated"](config, script["ROWS"]["levels"])
+    scores = training.validate(training.model, Sheet())
+    assert scores["in_tiles"] == pytest.approx(scores["synthetic"], abs=0.01)
+    lines = script["table"]({"both": [{"synthetic": 1.0}] * 2, "levels": [{"synthetic": 2.0, "in_tiles": 3.0}] * 2})
+    assert lines.splitlines()[2:] == ["| both | 1.00 | - |", "| levels | 2.00 (+1.00 ± 0.00) | 3.00 |"]

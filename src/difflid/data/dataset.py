@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from difflid import image
 from difflid.data.pairs import Pair
-from difflid.data.photos import decode_all, open_photo, photo_files
+from difflid.data.photos import decode_all, open_photo, photo_files, split_photos, without
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
 from difflid.data.synthesis import (
@@ -36,7 +36,7 @@ from difflid.data.synthesis import (
 )
 from difflid.errors import DataError, ImageError
 
-__all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos", "refuse_other_depth"]
+__all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos", "load_splits", "refuse_other_depth"]
 
 log = logging.getLogger(__name__)
 Arrays = tuple[NDArray[np.float32], ...]
@@ -53,10 +53,13 @@ class Photo:
     clear: Image.Image
     depth: NDArray[np.float32] | None  # (h, w) in [0, 1], 0 near, 1 far
 
-    def framed(self, frame: Box) -> "Photo":
-        """Take a part, with its depth, as if it were the whole."""
-        depth = self.depth if self.depth is None else resample(self.depth, self.depth.shape[::-1], frame)
-        return Photo(self.name, _cut(self.clear, frame), depth)
+    def framed(self, frame: Box, *, mirrored: bool) -> "Photo":
+        """Take a part, with the depth that lies there, as if it were the whole."""
+        part, frame = _cut(self.clear, frame, mirrored=mirrored)
+        if self.depth is None:
+            return Photo(self.name, part, None)
+        depth = resample(self.depth, self.depth.shape[::-1], frame)
+        return Photo(self.name, part, np.ascontiguousarray(depth[:, ::-1]) if mirrored else depth)
 
 
 class HazyBatch(NamedTuple):
@@ -72,6 +75,23 @@ class HazyBatch(NamedTuple):
     airlight: Tensor  # (B, 3)
     physics: Tensor  # (B,) 1 where transmission and airlight are known, 0 where the haze is real and they say nothing
     skipped: Tensor  # (B,) damaged pairs that were drawn first and left out
+
+
+def load_splits(
+    folder: str, depth_folder: str | None, left_out: str | None, validation: int
+) -> tuple[list[Photo], list[Photo]]:
+    """Decode the photographs to train on, without those that the file ``left_out`` names, and ``validation`` others.
+
+    Raises:
+        DataError: pictures cannot be read or are too few, or the depth maps are of other photographs.
+    """
+    train, held_out = split_photos(photo_files(Path(folder)), held_out=min(1, validation))
+    depth = Path(depth_folder) if depth_folder else None
+    refuse_other_depth(train, depth)
+    if left_out:
+        train = without(train, Path(left_out))
+    spread = held_out[:: max(1, len(held_out) // max(1, validation))][:validation]  # evenly over the list
+    return load_photos(train, depth), load_photos(spread, depth)
 
 
 def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]:
@@ -153,12 +173,10 @@ class HazyCrops(Dataset[HazyBatch]):
             yield _draw_box(size, rng)
 
     def _synthetic(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        photo = self.photos[int(rng.integers(len(self.photos)))].framed(_draw_frame(self.frame, rng))
-        clear, depth = photo.clear, photo.depth
-        if rng.random() < 0.5:
-            clear = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            depth = None if depth is None else np.ascontiguousarray(depth[:, ::-1])
-        haze = draw_haze(depth, rng)
+        photo = self.photos[int(rng.integers(len(self.photos)))]
+        photo = photo.framed(_draw_frame(self.frame, rng), mirrored=bool(rng.random() < 0.5))
+        clear = photo.clear
+        haze = draw_haze(photo.depth, rng)
         camera = draw_camera(haze, rng)
         taste = draw_taste(rng) if haze.present else Taste()
         crops: list[Arrays] = []
@@ -176,7 +194,8 @@ class HazyCrops(Dataset[HazyBatch]):
 
     def _real(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         pair, skipped = self._draw_pair(number, rng)
-        pictures = _framed((pair.hazy, pair.clear), _draw_frame(self.frame, rng), rng)
+        frame, mirrored = _draw_frame(self.frame, rng), bool(rng.random() < 0.5)
+        pictures = [_cut(picture, frame, mirrored=mirrored)[0] for picture in (pair.hazy, pair.clear)]
         unknown = np.ones((1, self.crop, self.crop), np.float32)
         crops = []
         for box in self._boxes(number, pictures[0].size, rng):
@@ -218,19 +237,13 @@ def _draw_frame(smallest: float, rng: np.random.Generator) -> Box:
     return left, top, left + width, top + height
 
 
-def _cut(picture: Image.Image, frame: Box) -> Image.Image:
-    """Take a part of a picture, in whole pixels and one at least."""
+def _cut(picture: Image.Image, frame: Box, *, mirrored: bool) -> tuple[Image.Image, Box]:
+    """Take a part of a picture, in whole pixels and one at least; say as shares which part it is."""
     left, top = (int(share * side) for share, side in zip(frame[:2], picture.size, strict=True))
     right, bottom = (math.ceil(share * side) for share, side in zip(frame[2:], picture.size, strict=True))
-    return picture.crop((left, top, right, bottom))
-
-
-def _framed(pictures: Sequence[Image.Image], frame: Box, rng: np.random.Generator) -> list[Image.Image]:
-    """Take the same part of pictures of one size, perhaps mirrored."""
-    parts = [_cut(picture, frame) for picture in pictures]
-    if rng.random() < 0.5:
-        parts = [part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for part in parts]
-    return parts
+    part = picture.crop((left, top, right, bottom))
+    part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else part
+    return part, (left / picture.width, top / picture.height, right / picture.width, bottom / picture.height)
 
 
 def _draw_box(size: tuple[int, int], rng: np.random.Generator) -> Box:

@@ -76,16 +76,15 @@ class Taste:
 
     gamma: float = 1.0
     saturation: float = 1.0
-    white: Array | None = None  # (3,) RGB gains
+    white: tuple[float, float, float] = (1.0, 1.0, 1.0)  # RGB gains
 
     def develop(self, clear: Array) -> Array:
         """``(h, w, 3)`` sRGB in [0, 1] -> the same."""
         if self.saturation != 1:
             grey = clear @ np.array(LUMA, np.float32)
             clear = grey[..., None] + np.float32(self.saturation) * (clear - grey[..., None])
-        if self.white is not None:
-            clear = clear * self.white
-        return np.asarray(clear.clip(0, 1) ** np.float32(self.gamma), np.float32)
+        clear = (clear * np.array(self.white, np.float32)).clip(0, 1)
+        return np.asarray(clear ** np.float32(self.gamma), np.float32)
 
 
 def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.06) -> Haze:
@@ -204,8 +203,8 @@ def draw_taste(rng: np.random.Generator) -> Taste:
     if rng.random() < 0.5:
         return Taste()
     gamma, saturation = np.exp(rng.uniform(-0.35, 0.35, 2))
-    white = np.exp(rng.uniform(-0.15, 0.1) + rng.normal(0, 0.03, 3))
-    return Taste(float(gamma), float(saturation), white.astype(np.float32))
+    red, green, blue = np.exp(rng.uniform(-0.15, 0.1) + rng.normal(0, 0.03, 3))
+    return Taste(float(gamma), float(saturation), (float(red), float(green), float(blue)))
 
 
 def render(clear: Array, haze: Haze, box: Box = (0, 0, 1, 1)) -> tuple[Array, Array]:

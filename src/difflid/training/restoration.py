@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_photos, refuse_other_depth
+from difflid.data.dataset import HazyBatch, HazyCrops, Photo, hazy_version, load_splits
 from difflid.data.pairs import Pair, load_pair, refuse_damaged
-from difflid.data.photos import photo_files, split_photos, without
 from difflid.data.real_pairs import PairSet, RealPair, load_real_pairs, refuse_shared, scenes
 from difflid.data.shards import Shards
 from difflid.dehazer import Dehazer, DehazerConfig
@@ -153,15 +152,24 @@ class RestorationObjective:
         self._settings = DehazerConfig(
             _network_config(config.network, self.prior), config.content_timestep, config.haze_timestep, config.mirrored
         )
-        self.model: nn.Module = DiffLI2D(self._settings.network)
+        self.model: nn.Module = self._network()
         if config.start:
             start_from(config.start, self.model, self._settings, _unet(self.prior, "start"))
         self._encode = _encoder(config, self.prior)
-        self._train, self._validation = _photos(config)
+        self._train, self._validation = self._photos()
         self._validation_pairs = {name: pairs.pairs() for name, pairs in config.validation_pairs.items()}
         refuse_damaged(self._to_validate())  # said before hours of training
         self._train_pairs = self._packed(config.shards) if config.shards else self._opened(config.train_pairs)
         self._skipped = 0
+
+    def _photos(self) -> tuple[list[Photo], list[Photo]]:
+        config = self.config
+        if config.photos is None:
+            return [], []
+        return load_splits(config.photos, config.depth, config.left_out, config.validation_photos)
+
+    def _network(self) -> DiffLI2D:
+        return DiffLI2D(self._settings.network)
 
     def _to_validate(self) -> list[Pair]:
         return [pair for pairs in self._validation_pairs.values() for pair in pairs]
@@ -267,7 +275,7 @@ class RestorationObjective:
             dehazer.save_network(folder)
 
     def _dehazer(self, model: nn.Module) -> Dehazer:
-        network = DiffLI2D(self._settings.network)
+        network = self._network()
         network.load_state_dict(model.state_dict())
         return Dehazer(self.prior, network.to(self.config.loop.device), self._settings)
 
@@ -276,11 +284,13 @@ class RestorationObjective:
             hazy, clear, _ = hazy_version(photo, np.random.default_rng(index), clear_share=0.0)
             yield _batch_of_one(hazy), _batch_of_one(clear)
 
-    def _mean_psnr(self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]], sheet: Sheet) -> float:
+    def _mean_psnr(
+        self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]], sheet: Sheet, tile: int | None = None
+    ) -> float:
         scores: list[float] = []
         for hazy, clear in pairs:
             seen = hazy.to(self.config.loop.device)
-            restored = dehazer.restore(seen, dehazer.encode(seen)).clear.cpu()
+            restored = dehazer.restore(seen, dehazer.encode(seen), tile=tile).clear.cpu()
             if not restored.isfinite().all():
                 raise TrainingError("the model gives values that are no numbers: lower loop.rate and begin anew")
             if len(scores) < SHOWN:
@@ -313,24 +323,6 @@ def _unet(prior: Prior, key: str) -> UNetPrior:
     if not isinstance(prior, UNetPrior):
         raise ConfigError(f"{key} compares the weights of the prior: expected a UNetPrior, got {type(prior).__name__}")
     return prior
-
-
-def _photos(config: RestorationTrainingConfig) -> tuple[list[Photo], list[Photo]]:
-    """Decode the photographs of both splits, if the recipe names any."""
-    if config.photos is None:
-        return [], []
-    held_out = min(1, config.validation_photos)
-    train_files, validation_files = split_photos(photo_files(Path(config.photos)), held_out=held_out)
-    depth = Path(config.depth) if config.depth else None
-    refuse_other_depth(train_files, depth)
-    if config.left_out:
-        train_files = without(train_files, Path(config.left_out))
-    return load_photos(train_files, depth), load_photos(_spread(validation_files, config.validation_photos), depth)
-
-
-def _spread(files: list[Path], count: int) -> list[Path]:
-    """Take at most ``count`` files, evenly over the list."""
-    return files[:: max(1, len(files) // max(1, count))][:count]
 
 
 def _tensor(photo: Photo) -> Tensor:
