@@ -19,9 +19,9 @@ def photos(folder: Path) -> Path:
 
 
 def test_a_dry_run_prints_the_resolved_configuration() -> None:
-    result = CliRunner().invoke(main, ["train", RECIPE, "--set", "loop.batch=3", "--dry-run"])
+    result = CliRunner().invoke(main, ["train", RECIPE, "--set", "loop.batch=4", "--dry-run"])
     assert result.exit_code == 0
-    assert json.loads(result.output)["loop"]["batch"] == 3
+    assert json.loads(result.output)["loop"]["batch"] == 4
 
 
 def test_an_unknown_setting_is_an_error() -> None:
