@@ -65,3 +65,13 @@ def test_the_prior_of_embedded_models_lies_beside_them_and_that_of_others_within
     Dehazer.from_pretrained().save_pretrained(tmp_path / "mine")
     assert find_prior(tmp_path / "mine") == tmp_path / "mine" / "prior"
     assert Dehazer.from_pretrained(tmp_path / "mine").prior.spec == Dehazer.from_pretrained(EMBEDDED).prior.spec
+
+
+def test_the_variant_for_smoke_lies_outside_the_package_and_sees_smoke_everywhere() -> None:
+    folder = Path(__file__).parents[1] / "weights" / "difflid-dense-haze"
+    assert folder.name not in embedded_models()
+    hazy = 0.6 + 0.05 * torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    smoke = Dehazer.from_pretrained(folder)
+    seen = smoke.restore(hazy, smoke.encode(hazy))
+    assert seen.transmission.mean() < 0.5
+    assert seen.clear.std() > 2 * hazy.std()
