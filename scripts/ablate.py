@@ -41,6 +41,7 @@ from difflid.training.loop import open_run, train
 from difflid.training.restoration import RestorationObjective, RestorationTrainingConfig
 
 TILE = 128  # pixels
+COSTS = "million_weights", "seconds_per_megapixel"
 decoded = functools.cache(load_splits)  # for all rows
 
 
@@ -223,7 +224,7 @@ class Ablated(RestorationObjective):
 
     def _photos(self) -> tuple[list[Photo], list[Photo]]:
         config = self.config
-        return decoded(str(config.photos), config.depth, config.left_out, config.validation_photos)
+        return decoded(config.photos, config.depth, config.left_out, config.validation_photos)
 
     def _network(self) -> DiffLI2D:
         return self.row.network(self._settings.network)
@@ -233,12 +234,13 @@ class Ablated(RestorationObjective):
         scores = super().validate(model, sheet)
         if self.config.network.widths and self._validation:
             scores["in_tiles"] = self._mean_psnr(self._dehazer(model), self._synthetic(), Sheet(), TILE)
-        scores["million_weights"] = sum(weight.numel() for weight in model.parameters()) / 1e6
-        return scores | {"seconds_per_megapixel": seconds_per_megapixel(self._dehazer(model))}
+        costs = sum(weight.numel() for weight in model.parameters()) / 1e6, seconds_per_megapixel(self._dehazer(model))
+        return scores | dict(zip(COSTS, costs, strict=True))
 
     def _mean_psnr(
         self, dehazer: Dehazer, pairs: Iterable[tuple[Tensor, Tensor]], sheet: Sheet, tile: int | None = 0
     ) -> float:
+        """Score whole pictures: in tiles, what pools sees other things."""
         return super()._mean_psnr(dehazer, pairs, sheet, tile)
 
     def export(self, model: nn.Module, folder: Path) -> None:
@@ -299,12 +301,7 @@ def table(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         for name in names:
             values = [each[name] for each in seeds if name in each]
             cells.append(f"{sum(values) / len(values):.2f}" if values else "-")
-            if (
-                values
-                and name in first[0]
-                and seeds is not first
-                and name not in ("million_weights", "seconds_per_megapixel")
-            ):
+            if values and name in first[0] and name not in COSTS and seeds is not first:
                 gain = Estimate.of_difference(values, [each[name] for each in first])
                 cells[-1] += f" ({gain.mean:+.2f} ± {student.ppf(0.975, len(seeds) - 1) * gain.error:.2f})"
         lines.append(f"| {row} | " + " | ".join(cells) + " |")

@@ -78,13 +78,17 @@ class HazyBatch(NamedTuple):
 
 
 def load_splits(
-    folder: str, depth_folder: str | None, left_out: str | None, validation: int
+    folder: str | None, depth_folder: str | None, left_out: str | None, validation: int
 ) -> tuple[list[Photo], list[Photo]]:
     """Decode the photographs to train on, without those that the file ``left_out`` names, and ``validation`` others.
+
+    Without a folder there are none.
 
     Raises:
         DataError: pictures cannot be read or are too few, or the depth maps are of other photographs.
     """
+    if folder is None:
+        return [], []
     train, held_out = split_photos(photo_files(Path(folder)), held_out=min(1, validation))
     depth = Path(depth_folder) if depth_folder else None
     refuse_other_depth(train, depth)

@@ -164,8 +164,6 @@ class RestorationObjective:
 
     def _photos(self) -> tuple[list[Photo], list[Photo]]:
         config = self.config
-        if config.photos is None:
-            return [], []
         return load_splits(config.photos, config.depth, config.left_out, config.validation_photos)
 
     def _network(self) -> DiffLI2D:
