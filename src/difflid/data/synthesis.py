@@ -87,7 +87,7 @@ class Taste:
         return np.asarray(clear ** np.float32(self.gamma), np.float32)
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.06) -> Haze:
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.04) -> Haze:
     """Draw the haze of one picture: as the field's test sets have it in half of them, in the others of many kinds.
 
     Args:
@@ -104,7 +104,7 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
     slope = _draw_slope(rng) if rng.random() < 0.6 else None
-    kind = rng.choice(["scene", "veil", "blank"], p=[0.68, 0.23, 0.09])
+    kind = rng.choice(["scene", "veil", "blank"], p=[0.63, 0.22, 0.15])
     if kind == "scene":
         optical = _scene(depth, shape, rng)
     elif kind == "veil":
@@ -118,8 +118,8 @@ def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Gen
     """Haze of one density before all things, grey and bright, mixed in sRGB values."""
     airlight = rng.uniform(0.7, 1.0) + rng.normal(0, 0.004, 3)
     distance = _gradient(shape, rng) if depth is None else _reshape(depth, rng)
-    near = rng.uniform(0.0, 0.6) if rng.random() < 0.6 else 0.0
-    optical = _optical_depth(_log_uniform(rng, 0.5, 2.5), near, distance)
+    near = rng.uniform(0.0, 0.7) if rng.random() < 0.7 else 0.0
+    optical = _optical_depth(_log_uniform(rng, 0.25, 2.5), near, distance)
     return Haze(_bounded(optical), airlight.clip(0, 1).astype(np.float32), linear=False)
 
 
@@ -180,8 +180,8 @@ def _bounded(optical: Array) -> Array:
 def _draw_airlight(rng: np.random.Generator) -> Array:
     """Mostly bright and grey; sometimes bluish or warm, sometimes dim."""
     level = rng.uniform(0.7, 1.03) if rng.random() < 0.88 else rng.uniform(0.4, 0.7)
-    tint = rng.choice(["grey", "blue", "warm"], p=[0.6, 0.27, 0.13])
-    tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.12), "warm": -rng.uniform(0.02, 0.12)}[tint]
+    tint = rng.choice(["grey", "blue", "warm"], p=[0.5, 0.34, 0.16])
+    tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.3), "warm": -rng.uniform(0.02, 0.2)}[tint]
     colour = level * np.array([1 - tilt, 1 - tilt / 3, 1 + tilt / 2]) + rng.normal(0, 0.008, 3)
     return np.clip(colour, 0, 1).astype(np.float32)
 

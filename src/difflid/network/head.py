@@ -1,8 +1,9 @@
 """The scattering head: haze obeys I = J t + A (1 - t), so the network predicts physics and the picture follows.
 
 With the haze gain g = 1 / t - 1 the clear picture is J = I + g (I - A) + (1 - t) r. Where g = 0 there is no haze
-and the picture is left as it is, residual included. Of I - A, what is not luma has a gain of at most 2: real
-airlight is not of one colour all over the sky, and a greater gain makes purple and yellow of the difference.
+and the picture is left as it is, residual included. Colour, what is not luma, has a gain of at most 2: real
+airlight is not of one colour all over the sky, and a greater gain makes purple and yellow of the difference. The colour
+of the veil itself, A (1 - t), is taken away in full all the same.
 """
 
 from dataclasses import dataclass
@@ -62,5 +63,6 @@ def restore(image: Tensor, seen: Scattering, strength: float = 1.0) -> Tensor:
     transmission = seen.transmission**strength
     detail = (1 - transmission) * seen.residual if strength > 0 else 0.0
     gain, contrast = 1 / transmission - 1, image - seen.airlight
-    grey = luma(contrast)
-    return image + gain * grey + gain.clamp(max=LARGEST_COLOUR_GAIN) * (contrast - grey) + detail
+    colour_gain = gain.clamp(max=LARGEST_COLOUR_GAIN)
+    colour = colour_gain * contrast - (gain - colour_gain) * transmission * seen.airlight
+    return image + gain * luma(contrast) + (colour - luma(colour)) + detail
