@@ -32,9 +32,9 @@ def draws(count: int = 300, **settings: float) -> list[Haze]:
 
 
 def test_densities_range_from_none_to_nearly_blank() -> None:
-    means = np.array([np.exp(-haze.optical_depth).mean() for haze in draws()])
-    assert (means == 1).mean() == pytest.approx(0.04, abs=0.02)
-    assert (means < 0.2).mean() > 0.03
+    means = np.array([np.exp(-haze.optical_depth).mean() for haze in draws(2000)])
+    assert (means == 1).mean() == pytest.approx(0.04, abs=0.01)
+    assert (means < 0.2).mean() > 0.05
     assert ((means > 0.3) & (means < 0.95)).mean() > 0.4
 
 
@@ -57,7 +57,7 @@ def test_the_airlight_is_grey_mostly_and_else_of_the_sky_or_of_dust() -> None:
     for first, last in ((red, blue), (blue, red)):  # blue, warm
         tinted = last > first + 0.05
         assert tinted.mean() > 0.03
-        assert (last - first)[tinted].max() < 0.5
+        assert 0.2 < (last - first)[tinted].max() < 0.5
         assert ((first < green + 0.03) & (green < last + 0.03))[tinted].all()
 
 

@@ -23,7 +23,7 @@ __all__ = ["Glance", "Source", "View", "exact_views", "fast_views", "halo", "red
 
 FAST_PIXELS = 2**20  # of the reduced copy
 COARSE_PIXELS = 2**14  # of that for a network that sees only the guide, and so nothing finer
-BAND_PIXELS = 2**17  # done at a time where no network is involved: stays in the cache
+BAND_PIXELS = 2**17  # done at a time where no network is involved: stays in a processor's cache
 GUIDE_RADIUS, GUIDE_EPS = 2, 1e-3  # pixels of the reduced copy; variance below which an edge is none
 _ALL = slice(None)
 

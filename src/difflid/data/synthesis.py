@@ -178,7 +178,7 @@ def _bounded(optical: Array) -> Array:
 
 
 def _draw_airlight(rng: np.random.Generator) -> Array:
-    """Mostly bright and grey; sometimes bluish or warm, sometimes dim."""
+    """Mostly bright; half of it grey, a third as blue as the sky, the rest as warm as dust; sometimes dim."""
     level = rng.uniform(0.7, 1.03) if rng.random() < 0.88 else rng.uniform(0.4, 0.7)
     tint = rng.choice(["grey", "blue", "warm"], p=[0.5, 0.34, 0.16])
     tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.3), "warm": -rng.uniform(0.02, 0.2)}[tint]
