@@ -64,5 +64,6 @@ def restore(image: Tensor, seen: Scattering, strength: float = 1.0) -> Tensor:
     detail = (1 - transmission) * seen.residual if strength > 0 else 0.0
     gain, contrast = 1 / transmission - 1, image - seen.airlight
     colour_gain = gain.clamp(max=LARGEST_COLOUR_GAIN)
+    # (1 + colour_gain) (I - A (1 - t)) - I, written so that it is nothing at all where t = 1
     colour = colour_gain * contrast - (gain - colour_gain) * transmission * seen.airlight
     return image + gain * luma(contrast) + (colour - luma(colour)) + detail
