@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from difflid.zoo import EMBEDDED
+from difflid.zoo import DEFAULT
 
 if TYPE_CHECKING:
     from difflid.image import Picture
@@ -30,7 +30,7 @@ PHOTO = Path(__file__).parents[1] / "examples" / "harbour-coast.jpg"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12, 24])
     parser.add_argument("--paths", nargs="+", choices=["exact", "fast"], default=["exact", "fast"])

@@ -8,7 +8,7 @@ from PIL import Image
 from tiny import tiny_dehazer
 
 from difflid.cli import main
-from difflid.zoo import EMBEDDED
+from difflid.zoo import DEFAULT
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ FAILURES = {  # verb -> what fails, whatever the file system says of it
     "study": [
         "none --photos photos --report out",
         "a.png --photos photos --report out",
-        f"{EMBEDDED} --photos none --report out",
-        f"{EMBEDDED} --photos photos --report a.png/b",
-        f"{EMBEDDED} --photos photos --report reported",
-        f"{EMBEDDED} --photos photos --report out",
+        f"{DEFAULT} --photos none --report out",
+        f"{DEFAULT} --photos photos --report a.png/b",
+        f"{DEFAULT} --photos photos --report reported",
+        f"{DEFAULT} --photos photos --report out",
     ],
     "data pack": ["none -o out", "empty -o out", "a.png -o out", "pairs -o a.png", "pairs -o out --names none"],
     "synthesize": ["none -o out", "a.png -o out", "empty -o out", "photos -o a.png", "photos -o pairs"],
@@ -76,9 +76,9 @@ USAGE = {
     ],
     "study": [
         "",
-        EMBEDDED,
-        f"{EMBEDDED} --photos photos --report out --timesteps none",
-        f"{EMBEDDED} --photos photos --report out --timesteps 0,1000",
+        DEFAULT,
+        f"{DEFAULT} --photos photos --report out --timesteps none",
+        f"{DEFAULT} --photos photos --report out --timesteps 0,1000",
     ],
     "data": ["", "none", "pack pairs", "pack pairs -o out --rule none", "pack pairs -o out --seed -1"],
     "synthesize": ["", "photos", "photos -o out --count 0", "photos -o out --seed -1"],

@@ -7,7 +7,7 @@ from PIL import Image
 
 from difflid.cli import main
 
-RECIPE = str(Path(__file__).parent.parent / "recipes" / "default-v6-cpu.toml")
+RECIPE = str(Path(__file__).parent.parent / "recipes" / "tiny-cpu.toml")
 
 
 def photos(folder: Path) -> Path:

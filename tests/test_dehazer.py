@@ -215,13 +215,14 @@ def test_the_white_balance_is_of_pictures_without_haze_too() -> None:
 
 
 def test_white_balance_makes_the_airlight_grey() -> None:
-    dehazer, given = tiny_dehazer(), from_samples(np.full((20, 30, 3), 0.4), "RGB")
-    tensor = torch.full((1, 3, 20, 30), 0.4)
+    dehazer, colour = tiny_dehazer(), np.array([0.5, 0.4, 0.3])
+    given = from_samples(np.tile(colour, (20, 30, 1)), "RGB")
+    tensor = torch.from_numpy(colour).float().view(1, 3, 1, 1).repeat(1, 1, 20, 30)
     airlight = dehazer.encode(tensor).coarse().airlight.mean(dim=(0, 2, 3)).double().numpy()
     plain, balanced = (dehazer.dehaze(given, strength=0, white_balance=each).picture.samples for each in (False, True))
     assert np.array_equal(plain, given.samples)
     assert airlight.std() > 1e-3
-    np.testing.assert_allclose(airlight * balanced[10, 15] / 0.4, np.full(3, airlight @ LUMA), rtol=1e-5)
+    np.testing.assert_allclose(airlight * balanced[10, 15] / colour, np.full(3, airlight @ LUMA), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

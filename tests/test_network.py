@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import TINY_NETWORK
+from torch import Tensor
 
 from difflid.haze import luma
 from difflid.network import Condition, DiffLI2D, Scattering, restore
 from difflid.network.blocks import sample_at
-from difflid.network.guide import Review, seen_through
+from difflid.network.guide import Review, bound_tint, seen_through
 from difflid.network.head import haze_from, read_head, transmission_from
 
 
@@ -133,6 +134,54 @@ def test_what_nothing_is_seen_through_is_hardly_removed() -> None:
     left = 1 / transmission_from(seen_through(haze, faint)) - 1
     torch.testing.assert_close(left[..., -8, 8:-8], (2 * gain[..., -8, 8:-8]).sqrt(), rtol=0.02, atol=0)
     torch.testing.assert_close(1 / transmission_from(seen_through(haze, rough)) - 1, gain, rtol=0.05, atol=0)
+
+
+TRUTH = torch.tensor([0.7, 0.74, 0.8]).view(1, 3, 1, 1)
+FARTHER = torch.linspace(0.9, 0.1, 16).view(1, 1, 16, 1).expand(1, 1, 16, 16)  # transmission
+
+
+def under_haze(scene: Tensor | float) -> Tensor:
+    return scene * FARTHER + TRUTH * (1 - FARTHER)
+
+
+def bounded(airlight: Tensor, hazy: Tensor) -> Tensor:
+    return bound_tint(torch.logit(airlight), haze_from(FARTHER), hazy).sigmoid()
+
+
+def colour_of(picture: Tensor) -> Tensor:
+    return picture - luma(picture)
+
+
+def test_the_airlight_is_not_so_blue_that_distance_becomes_orange() -> None:
+    blue = torch.tensor([0.6, 0.7, 1.0]).view(1, 3, 1, 1)
+    scene = 0.5 + 0.2 * (FARTHER - 0.5) * torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1, 1)  # near things are blue
+    hazy = under_haze(scene)
+    bound = bounded(blue, hazy)
+    torch.testing.assert_close(luma(bound), luma(blue))
+    left = (colour_of(hazy - bound * (1 - FARTHER)) * colour_of(blue)).sum(1) * (1 - FARTHER[:, 0]).square()
+    torch.testing.assert_close(left.sum(), torch.zeros(()), atol=1e-4, rtol=0)
+    assert 0.1 < colour_of(bound).norm() / colour_of(blue).norm() < 0.7
+    torch.testing.assert_close(bounded(TRUTH, under_haze(0.5)), TRUTH)  # what it leaves is grey
+
+
+def test_the_tint_of_the_airlight_is_neither_strengthened_nor_turned_round() -> None:
+    tint = torch.tensor([-0.3, 0.0, 0.3]).view(1, 3, 1, 1)
+    torch.testing.assert_close(bounded(TRUTH, under_haze(0.5 + tint)), TRUTH)
+    orange = bounded(TRUTH, TRUTH - 2 * colour_of(TRUTH))
+    torch.testing.assert_close(orange, luma(TRUTH).expand(1, 3, 1, 1))
+    grey = torch.full_like(TRUTH, 0.8)
+    torch.testing.assert_close(bounded(grey, under_haze(0.5)), grey)
+
+
+def test_pictures_are_bound_alone_and_without_haze_there_is_no_harm() -> None:
+    pictures = torch.cat((under_haze(0.5), under_haze(0.5 - 0.5 * colour_of(TRUTH)), torch.zeros(1, 3, 16, 16)))
+    airlights, haze = torch.logit(luma(TRUTH) + 2 * colour_of(TRUTH)).repeat(3, 1, 1, 1), haze_from(FARTHER)
+    haze = haze.repeat(3, 1, 1, 1)
+    together = bound_tint(airlights, haze, pictures)
+    alone = [bound_tint(*(part[index : index + 1] for part in (airlights, haze, pictures))) for index in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert not torch.allclose(together[0], together[1])
+    assert bound_tint(airlights, torch.full_like(haze, -30.0), pictures).isfinite().all()
 
 
 def test_haze_and_transmission_are_one_to_one() -> None:

@@ -17,6 +17,7 @@ from difflid.cli import main
 from difflid.data.real_pairs import PairSet
 from difflid.data.shards import write_shards
 from difflid.dehazer import Dehazer
+from difflid.zoo import embedded_models
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 LOOP = {"images": 4, "batch": 4, "device": '"cpu"', "workers": 0, "compile": "false", "bfloat16": "false"}
@@ -92,6 +93,13 @@ def test_a_recipe_trains_at_reduced_size(path: Path, tmp_path: Path) -> None:
     assert set(recipe.get("validation_pairs", {})) <= set(stats[-1])
     if verb == ["train"]:
         assert Dehazer.from_pretrained(tmp_path / "run" / "result")(torch.rand(3, 20, 20)).shape == (3, 20, 20)
+
+
+def test_a_recipe_starts_from_what_is_there() -> None:
+    starts = [start for path in RECIPES if (start := tomllib.loads(path.read_text()).get("start"))]
+    folders = [start for start in starts if start not in embedded_models()]
+    assert len(starts) > len(folders) > 0
+    assert all((RECIPES[0].parent.parent / folder).is_dir() or folder.startswith("runs/") for folder in folders)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -49,6 +49,18 @@ def test_half_of_the_haze_is_grey_and_of_one_density() -> None:
     assert 0.2 < np.mean(uneven) < 0.4
 
 
+def test_some_haze_begins_behind_near_things_and_some_before_them() -> None:
+    depths = [haze.optical_depth for haze in draws(1000) if haze.present and haze.slope is None]
+    near, far = (np.array([depth[row].mean() for depth in depths]) for row in (-4, 0))  # the far end is the first row
+    assert 0.02 < ((near == 0) & (far > 0.3)).mean() < 0.2
+    assert (near > 0.1).mean() > 0.3
+
+
+def test_much_haze_is_white() -> None:
+    white = np.array([haze.airlight.min() > 0.99 for haze in draws(1000) if haze.present])
+    assert 0.04 < white.mean() < 0.15
+
+
 def test_the_airlight_is_grey_mostly_and_else_of_the_sky_or_of_dust() -> None:
     airlights = np.stack([haze.airlight for haze in draws()])
     assert 0 <= airlights.min() <= airlights.max() <= 1

@@ -458,7 +458,7 @@ def test_the_damaged_photographs_that_the_message_leaves_out_are_in_the_log(
 
 def test_a_network_that_diverges_is_said_to(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:
     wild = replace(loop, images=400, rate=1e30, warmup=0, validate_every=1000)
-    with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images, at step \d+"):
+    with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images of seed 0"):
         train_restoration(restoration_config(photos, wild, tmp_path))
 
 
@@ -466,9 +466,21 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(photos: Path, l
     run = Path(train_prior(prior_config(photos, loop))).parent
     kept = (run / "checkpoint.pt").read_bytes()
     wild = prior_config(photos, replace(loop, images=40, rate=1e30, warmup=0, checkpoint_every=1000))
-    with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images, at step \d+"):
+    with pytest.raises(TrainingError, match=r"the loss (nan|inf) after \d+ images of seed 0"):
         train_prior(wild)
     assert (run / "checkpoint.pt").read_bytes() == kept
+
+
+@pytest.mark.parametrize("due", ["checkpoint_every", "validate_every"])
+def test_what_is_no_number_is_neither_saved_nor_scored(photos: Path, loop: LoopConfig, due: str) -> None:
+    """Nothing else is due after the first step but this."""
+    run = Path(train_prior(prior_config(photos, loop))).parent
+    kept = {file: file.read_bytes() for file in (run / "checkpoint.pt", run / "result" / "model.safetensors")}
+    wild = replace(loop, images=400, rate=1e30, warmup=0, checkpoint_every=1000, validate_every=1000)
+    due_soon = replace(wild, **{due: loop.images + 2 * loop.batch})
+    with pytest.raises(TrainingError, match=f"the loss (nan|inf) after {loop.images + 2 * loop.batch} images"):
+        train_prior(prior_config(photos, due_soon))
+    assert all(file.read_bytes() == before for file, before in kept.items())
 
 
 def test_a_model_that_gives_no_numbers_is_not_scored(photos: Path, loop: LoopConfig, tmp_path: Path) -> None:

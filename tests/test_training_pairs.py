@@ -174,9 +174,9 @@ def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrai
     both = replace(config, start=f"{config.loop.run}/result", network=levels)
     weights = RestorationObjective(both).model.state_dict()
     assert all(torch.equal(weights[key], value) for key, value in trained.network.state_dict().items())
-    wider = replace(config, network=replace(guide_only, guide_width=8))
+    narrower = replace(config, network=replace(guide_only, guide_width=3))
     with pytest.raises(ModelError, match="guide_width"):
-        RestorationObjective(wider)
+        RestorationObjective(narrower)
 
 
 def test_reviews_may_come_and_go(config: RestorationTrainingConfig, tmp_path: Path) -> None:
@@ -195,6 +195,31 @@ def test_reviews_may_come_and_go(config: RestorationTrainingConfig, tmp_path: Pa
     without = RestorationObjective(replace(config, start=str(result))).model.state_dict()
     assert without.keys() == start.network.state_dict().keys()
     assert all(torch.equal(value, learnt[key]) for key, value in without.items())
+
+
+@pytest.mark.parametrize("width", [6, 8])
+def test_a_larger_network_starts_as_the_smaller_one_and_learns_more(
+    config: RestorationTrainingConfig, tmp_path: Path, width: int
+) -> None:
+    reviewed = replace(TINY_RECIPE, guide_zoom=2, guide_contrast=True, guide_reviews=2)
+    small = replace(config, network=reviewed, loop=replace(config.loop, run=str(tmp_path / "small")))
+    start = Dehazer.from_pretrained(train_restoration(small))
+    for parameter in start.network.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    start.save_pretrained(tmp_path / "start")
+    larger = replace(reviewed, guide_width=width, guide_blocks=3, guide_middle=2)
+    config = replace(config, start=str(tmp_path / "start"), network=larger)
+    objective = RestorationObjective(config)
+    copy, latents = torch.rand(2, 3, 32, 32), start.prior.encode(torch.rand(2, 3, 16, 16), (0, 500))
+    one, other = (network.condition(copy, *latents) for network in (start.network, objective.model))
+    torch.testing.assert_close((one.haze, one.airlight), (other.haze, other.airlight), atol=5e-3, rtol=1e-3)  # float16
+    image, window = torch.rand(2, 3, 16, 16), torch.tensor([[0, 0, 16, 16.0]] * 2)
+    views = (network.look(image, window, seen) for network, seen in ((start.network, one), (objective.model, other)))
+    torch.testing.assert_close(*(view.transmission for view in views), atol=5e-3, rtol=1e-3)
+    weights = Dehazer.from_pretrained(train_restoration(config)).network.state_dict()
+    stem = weights["guide.stem.weight"]
+    assert not torch.equal(stem[2 * 4 - width : 4], stem[4:])  # what was there twice has learnt apart
+    assert weights["guide.middle.1.second.weight"].abs().max() > 0
 
 
 def test_photographs_may_be_left_out(config: RestorationTrainingConfig, tmp_path: Path) -> None:
@@ -293,7 +318,10 @@ def test_a_start_of_another_configuration_is_refused(config: RestorationTraining
     with pytest.raises(ModelError, match=r"'haze_timestep': 500.*'haze_timestep': 200"):
         RestorationObjective(replace(start, haze_timestep=200))
     with pytest.raises(ModelError, match="guide_width"):
-        RestorationObjective(replace(start, network=replace(TINY_RECIPE, guide_width=8)))
+        RestorationObjective(replace(start, network=replace(TINY_RECIPE, guide_width=9)))  # more than twice as wide
+    for key in ("guide_blocks", "guide_middle"):
+        with pytest.raises(ModelError, match=f"'{key}': 1.*'{key}': 0"):
+            RestorationObjective(replace(start, network=replace(TINY_RECIPE, **{key: 0})))
 
 
 def test_a_start_may_see_mirror_images_or_not(config: RestorationTrainingConfig, tmp_path: Path) -> None:

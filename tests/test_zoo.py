@@ -8,7 +8,7 @@ from tiny import tiny_dehazer
 
 from difflid.dehazer import Dehazer
 from difflid.errors import ModelError
-from difflid.zoo import EMBEDDED, embedded_models, find_model, find_prior
+from difflid.zoo import DEFAULT, embedded_models, find_model, find_prior
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -26,8 +26,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_default_is_embedded() -> None:
-    assert EMBEDDED in embedded_models()
-    assert find_model() == find_model(EMBEDDED)
+    assert DEFAULT in embedded_models()
+    assert find_model() == find_model(DEFAULT)
 
 
 @pytest.mark.parametrize("revision", [None, COMMIT])
@@ -64,7 +64,7 @@ def test_the_prior_of_embedded_models_lies_beside_them_and_that_of_others_within
     assert find_prior(Path(os.path.relpath(folders[0]))) == shared
     Dehazer.from_pretrained().save_pretrained(tmp_path / "mine")
     assert find_prior(tmp_path / "mine") == tmp_path / "mine" / "prior"
-    assert Dehazer.from_pretrained(tmp_path / "mine").prior.spec == Dehazer.from_pretrained(EMBEDDED).prior.spec
+    assert Dehazer.from_pretrained(tmp_path / "mine").prior.spec == Dehazer.from_pretrained(DEFAULT).prior.spec
 
 
 def test_the_variant_for_smoke_lies_outside_the_package_and_sees_smoke_everywhere() -> None:

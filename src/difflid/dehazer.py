@@ -22,7 +22,7 @@ from difflid.files import whole
 from difflid.haze import luma
 from difflid.image import Picture, Samples
 from difflid.network import Condition, DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
-from difflid.network.guide import seen_through
+from difflid.network.guide import bound_tint, seen_through
 from difflid.network.head import SMALLEST_TRANSMISSION
 from difflid.prior import Prior, UNetPrior
 from difflid.tiling import automatic_side, free_memory
@@ -124,7 +124,9 @@ class Dehazer(nn.Module):
         condition = self.network.condition(copy, content, haze, mirrored=mirrored)
         if self.network.config.guide_smoke:  # has learnt what dense smoke hides
             return condition
-        return replace(condition, haze=seen_through(condition.haze, guide[: len(condition.haze)]))
+        guide = guide[: len(condition.haze)]
+        haze = seen_through(condition.haze, guide)
+        return replace(condition, haze=haze, airlight=bound_tint(condition.airlight, haze, guide))
 
     @torch.inference_mode()
     def restore(

@@ -7,9 +7,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from difflid.errors import ModelError
 
-__all__ = ["EMBEDDED", "embedded_models", "find_model", "find_prior", "upload_model"]
+__all__ = ["DEFAULT", "embedded_models", "find_model", "find_prior", "upload_model"]
 
-EMBEDDED = "difflid-v6"  # the default
+DEFAULT = "difflid-v7"
 _WEIGHTS = Path(__file__).resolve().parent / "weights"
 _PRIOR = "prior"  # folder in a model folder; the embedded models share one, beside them
 _FILES = ["README.md", "config.json", "model.safetensors", "prior/config.json", "prior/model.safetensors"]
@@ -31,7 +31,7 @@ def find_model(name_or_folder: str | Path | None = None, *, revision: str | None
     Raises:
         ModelError: there is no such model.
     """
-    name = str(name_or_folder or EMBEDDED)
+    name = str(name_or_folder or DEFAULT)
     if name in embedded_models():
         return _WEIGHTS / name
     if Path(name).is_dir():

@@ -12,7 +12,7 @@ def info() -> None:
     from importlib.metadata import version
 
     from difflid.cli.devices import devices
-    from difflid.zoo import EMBEDDED, embedded_models
+    from difflid.zoo import DEFAULT, embedded_models
 
     for package in ("difflid", "torch", "diffusers"):
         _row(package, version(package))
@@ -20,7 +20,7 @@ def info() -> None:
     for name, description in devices().items():
         _row("device", f"{name} ({description})")
     for name in embedded_models():
-        _row("model", f"{name} (the default)" if name == EMBEDDED else name)
+        _row("model", f"{name} (the default)" if name == DEFAULT else name)
     if not embedded_models():
         _row("model", "none; give a model folder with --model")
 

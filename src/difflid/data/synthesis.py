@@ -115,8 +115,8 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
 
 
 def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Haze:
-    """Haze of one density before all things, grey and bright, mixed in sRGB values."""
-    airlight = rng.uniform(0.7, 1.0) + rng.normal(0, 0.004, 3)
+    """Haze of one density before all things, grey and bright, often white, mixed in sRGB values."""
+    airlight = rng.uniform(0.7, 1.04) + rng.normal(0, 0.004, 3)
     distance = _gradient(shape, rng) if depth is None else _reshape(depth, rng)
     near = rng.uniform(0.0, 0.7) if rng.random() < 0.7 else 0.0
     optical = _optical_depth(_log_uniform(rng, 0.25, 2.5), near, distance)
@@ -126,7 +126,7 @@ def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Gen
 def _scene(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Optical depth that grows into the scene."""
     distance = _distance(depth, shape, rng)
-    near = rng.uniform(0.0, 0.5) if rng.random() < 0.6 else 0.0
+    near = rng.uniform(-0.4, 0.5) if rng.random() < 0.6 else 0.0
     density = _log_uniform(rng, 0.35, 3.5)
     optical = _optical_depth(density, near, distance)
     return optical * _patches(shape, rng, spread=rng.uniform(0.1, 0.6)) if rng.random() < 0.35 else optical
@@ -140,7 +140,7 @@ def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator)
 
 
 def _optical_depth(density: float, near: float, distance: Array) -> Array:
-    """Haze of one density, a share of ``near`` of it in front of the nearest thing."""
+    """Haze of one density, a share of ``near`` of it in front of the nearest thing; negative: it begins behind that."""
     return np.asarray(density * (near + (1 - near) * distance), np.float32)
 
 

@@ -12,7 +12,7 @@ from difflid.network.blocks import local_blocks, start_at, upsample
 from difflid.network.config import DiffLI2DConfig
 from difflid.network.head import LARGEST_RESIDUAL, haze_from, transmission_from
 
-__all__ = ["GuideBranch", "Review", "Smoke", "Veil", "seen_through"]
+__all__ = ["GuideBranch", "Review", "Smoke", "Veil", "bound_tint", "seen_through"]
 
 RADII = 2, 6  # guide pixels around which local contrast is told
 LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
@@ -140,6 +140,26 @@ def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     kept = variance / (variance + LEAST_CONTRAST**2)
     bounded = BLIND_GAIN * (gain / BLIND_GAIN) ** kept
     return torch.where(gain > BLIND_GAIN, haze_from(1 / (1 + bounded)), haze)
+
+
+def bound_tint(airlight: Tensor, haze: Tensor, guide: Tensor) -> Tensor:
+    """Bound how coloured the airlight is, so that what it leaves of the picture is not of the opposite colour.
+
+    Along the tint of the airlight the colour of a hazy pixel is that of the scene times t plus that of the airlight
+    times 1 - t. In the mean over the picture, weighted by the square of 1 - t, the scene's is not to be negative.
+
+    Args:
+        airlight: ``(B, 3, 1, 1)``, before the sigmoid.
+        haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
+        guide: ``(B, 3, S, S)``, the hazy picture.
+    """
+    veil, airlight = 1 - transmission_from(haze.float()), torch.sigmoid(airlight.float())
+    grey, weight = luma(airlight), veil.square() + LEAST_VARIANCE
+    tint = airlight - grey
+    along = ((guide - luma(guide)) * tint).sum(dim=1, keepdim=True)
+    seen, whole = ((weight * part).sum(dim=(2, 3), keepdim=True) for part in (along, veil * tint.square().sum(1, True)))
+    bounded = grey + (seen / whole.clamp(min=1e-9)).clamp(0, 1) * tint
+    return torch.logit(bounded, eps=1e-6)
 
 
 class Smoke(nn.Module):

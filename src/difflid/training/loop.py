@@ -151,17 +151,21 @@ def train(
     started, first = time.monotonic(), state.images
     progress(state.images)
     while state.images < config.images:
-        loss = _step(objective, forward, state, batches, config, accelerator)
+        loss, norm = _step(objective, forward, state, batches, config, accelerator)
         done = state.images >= config.images
-        if done or _passed(STATS_EVERY * config.batch, state.images, config.batch):
+        intervals = STATS_EVERY * config.batch, config.validate_every, config.checkpoint_every
+        told, validated, saved = (done or _passed(every, state.images, config.batch) for every in intervals)
+        if (told or validated or saved) and not torch.isfinite(norm):  # asking a GPU means to wait for it
+            raise _not_finite(norm, loss, state, config)
+        if told:
             rate = (state.images - first) / (time.monotonic() - started)
             values = {"images": state.images, "loss": _mean(loss, accelerator), "images_per_second": round(rate, 2)}
             values |= _total(objective.notes(), accelerator)
             if journal:
                 journal.note(values)
-        if journal and (done or _passed(config.validate_every, state.images, config.batch)):
+        if journal and validated:
             _validate(objective, state, run, journal)
-        if journal and (done or _passed(config.checkpoint_every, state.images, config.batch)):
+        if journal and saved:
             state.save(run)
         progress(state.images)
     if journal:
@@ -239,8 +243,8 @@ def _stream(objective: Objective, config: LoopConfig, accelerator: Accelerator, 
     last = math.ceil(config.images / config.batch)
     parts = range(first * shares + accelerator.process_index, last * shares, accelerator.num_processes)
     workers = {"num_workers": config.workers, "prefetch_factor": 4} if config.workers else {}
-    batches = _Told(objective.batches(config.batch // shares))
-    for batch in DataLoader(batches, batch_size=None, sampler=parts, **workers):  # type: ignore[arg-type]
+    batches, pinned = _Told(objective.batches(config.batch // shares)), accelerator.device.type == "cuda"
+    for batch in DataLoader(batches, batch_size=None, sampler=parts, pin_memory=pinned, **workers):  # type: ignore[arg-type]
         if isinstance(batch, DataError):
             raise batch
         yield batch
@@ -266,8 +270,8 @@ def _step(
     batches: Iterator[Any],
     config: LoopConfig,
     accelerator: Accelerator,
-) -> Tensor:
-    """Move the weights once; return the mean loss of this process."""
+) -> tuple[Tensor, Tensor]:
+    """Move the weights once; return the mean loss of this process and the norm of the gradient."""
     for group in state.optimizer.param_groups:
         group["lr"], group["weight_decay"] = learning_rate(state.images, config), config.weight_decay
     total = torch.zeros((), device=accelerator.device)
@@ -278,14 +282,12 @@ def _step(
                 loss = objective.loss(model, next(batches)) / config.accumulate
             accelerator.backward(loss)
         total += loss.detach()
-    norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
-    if norm is None or not torch.isfinite(norm):
-        raise _not_finite(norm, total, state, config)
+    norm = cast(Tensor, accelerator.clip_grad_norm_(model.parameters(), config.clip))
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.images += config.batch
     update_average(state.average, state.model, images=state.images, batch=config.batch, half_life=config.ema)
-    return total
+    return total, norm
 
 
 def _mean(value: Tensor, accelerator: Accelerator) -> float:
@@ -300,10 +302,10 @@ def _total(counts: dict[str, float], accelerator: Accelerator) -> dict[str, floa
     return {name: value for name, value in zip(counts, values.tolist(), strict=True) if value}
 
 
-def _not_finite(norm: Any, loss: Tensor, state: TrainingState, config: LoopConfig) -> TrainingError:
+def _not_finite(norm: Tensor, loss: Tensor, state: TrainingState, config: LoopConfig) -> TrainingError:
     return TrainingError(
-        f"the norm of the gradient is {norm} and the loss {loss.item()} after {state.images} images, at step "
-        f"{state.images // config.batch} of seed {config.seed}; the last checkpoint in {config.run} is kept. "
+        f"the norm of the gradient is {norm} and the loss {loss.item()} after {state.images} images of seed "
+        f"{config.seed}, since at most {STATS_EVERY} steps; the last checkpoint in {config.run} is kept. "
         f"Lower loop.rate{', or set loop.bfloat16 = false,' if config.bfloat16 else ''} and resume"
     )
 

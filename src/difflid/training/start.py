@@ -1,4 +1,4 @@
-"""A training that begins with the weights of a model."""
+"""A training that begins with the weights of a model, of its own size or of a smaller one."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from difflid.dehazer import Dehazer, DehazerConfig
 from difflid.errors import ModelError
@@ -23,18 +23,22 @@ LACKING = {  # parts a network can lack
     "guide_reviews": 0,
     "levels": (),
 }
+GROWN = "guide_width", "guide_blocks", "guide_middle"  # of which a network can have more
 
 
 def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNetPrior) -> None:
     """Give ``model`` the weights of another one that has the recipe's prior and configuration.
 
     Parts that the other one lacks start as in a new network; of its own, the levels and the reviews may be lacking in
-    the recipe.
+    the recipe. A guide branch that is wider, up to twice, or deeper gives what the other one gives, until it learns.
     """
     other = Dehazer.from_pretrained(name)
     weights, before, network = other.network.state_dict(), other.config.network, settings.network
     new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
     free = new + [key for key in ("levels", "guide_reviews") if not getattr(network, key)]
+    free += [key for key in GROWN if getattr(before, key) <= getattr(network, key)]
+    if network.guide_width > 2 * before.guide_width:
+        free.remove("guide_width")
     before = replace(before, **{key: getattr(network, key) for key in free})
     config = replace(other.config, network=before, mirrored=settings.mirrored)
     if config != settings:
@@ -46,7 +50,22 @@ def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNet
         weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
     fresh = model.state_dict()
     kept = fresh.keys() - (COARSE if "guide_smoke" in new and network.guide_smoke else set())
-    model.load_state_dict(fresh | {key: value for key, value in weights.items() if key in kept})
+    known = [key for key in fresh if key in kept and key in weights]  # in order, for what is drawn at random
+    model.load_state_dict(fresh | {key: _grown(weights[key], fresh[key]) for key in known})
+
+
+def _grown(weight: Tensor, fresh: Tensor) -> Tensor:
+    """Widen a layer, (out, in, ...), so that it computes the same: the last channels are there once more.
+
+    What takes them in is dealt out to both at random, and so they learn apart (Chen, Goodfellow & Shlens, "Net2Net",
+    ICLR 2016, section 2.2).
+    """
+    for side, size in enumerate(fresh.shape[:2]):
+        twice = weight.narrow(side, 2 * weight.shape[side] - size, size - weight.shape[side])
+        share = torch.rand_like(twice) if side else torch.zeros(())
+        once = weight.narrow(side, 0, 2 * weight.shape[side] - size)
+        weight = torch.cat((once, twice - share * twice, share * twice if side else twice), dim=side)
+    return weight
 
 
 def _same_prior(one: UNetPrior, other: UNetPrior) -> bool:

@@ -74,5 +74,5 @@ def written(path: Path) -> Iterator[None]:
 def update_average(average: nn.Module, model: nn.Module, *, images: int, batch: int, half_life: float) -> None:
     """Move ``average`` towards ``model``; the half-life is a share of the images seen (EDM2, eq. 121 ff.)."""
     decay = 0.5 ** (batch / max(half_life * images, 1e-8))
-    for ours, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        ours.lerp_(theirs, 1 - decay)
+    ours, theirs = (list(each.state_dict().values()) for each in (average, model))
+    torch._foreach_lerp_(ours, theirs, 1 - decay)
