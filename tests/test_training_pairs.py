@@ -1,7 +1,10 @@
 """Training the network on real pairs, alone and mixed with photographs, and from the weights of a model."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +223,40 @@ def test_a_larger_network_starts_as_the_smaller_one_and_learns_more(
     stem = weights["guide.stem.weight"]
     assert not torch.equal(stem[2 * 4 - width : 4], stem[4:])  # what was there twice has learnt apart
     assert weights["guide.middle.1.second.weight"].abs().max() > 0
+
+
+GROW = """
+import sys
+from hashlib import sha256
+import torch
+from test_training_pairs import *
+folder = Path(sys.argv[1])
+network = replace(TINY_RECIPE, guide_width=7)
+loop = LoopConfig(str(folder / "run"), images=8, batch=4)
+pairs = {"halved": PairSet(str(folder), names=("01..03",))}
+start = RestorationTrainingConfig(
+    str(folder / "prior"), loop, train_pairs=pairs, start=str(folder / "start"), network=network, crop=16
+)
+torch.manual_seed(0)
+weights = RestorationObjective(start).model.state_dict()
+print(sha256(b"".join(weights[key].contiguous().numpy().tobytes() for key in sorted(weights))).hexdigest())
+"""
+
+
+@pytest.mark.usefixtures("config")
+def test_a_network_grows_alike_in_every_process(tmp_path: Path) -> None:
+    saved_start(tmp_path / "start")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", GROW, str(tmp_path)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent)},
+            stdout=subprocess.PIPE,
+        )
+        for seed in "12"
+    ]
+    digests = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(digests) == 1
 
 
 def test_photographs_may_be_left_out(config: RestorationTrainingConfig, tmp_path: Path) -> None:
