@@ -18,6 +18,7 @@ RADII = 2, 6  # guide pixels around which local contrast is told
 LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
 NOISE = 0.02  # standard deviation that tells nothing
 BLIND_GAIN = 2.0  # of haze that nothing is seen through
+LEAST_WEIGHT = 1e-6  # of a pixel without haze, where that of a pixel of haze alone is 1
 LEAST_CONTRAST = 1 / 255  # standard deviation of luma around a guide pixel that shows hardly anything
 QUANTILES = 0.001, 0.005, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.995, 0.999
 
@@ -153,13 +154,13 @@ def bound_tint(airlight: Tensor, haze: Tensor, guide: Tensor) -> Tensor:
         haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
         guide: ``(B, 3, S, S)``, the hazy picture.
     """
-    veil, airlight = 1 - transmission_from(haze.float()), torch.sigmoid(airlight.float())
-    grey, weight = luma(airlight), veil.square() + LEAST_VARIANCE
-    tint = airlight - grey
-    along = ((guide - luma(guide)) * tint).sum(dim=1, keepdim=True)
-    seen, whole = ((weight * part).sum(dim=(2, 3), keepdim=True) for part in (along, veil * tint.square().sum(1, True)))
-    bounded = grey + (seen / whole.clamp(min=1e-9)).clamp(0, 1) * tint
-    return torch.logit(bounded, eps=1e-6)
+    airlight, veil = torch.sigmoid(airlight.float()), 1 - transmission_from(haze.float())
+    tint, weight = airlight - luma(airlight), veil.square() + LEAST_WEIGHT
+    of_picture = ((guide - luma(guide)) * tint).sum(dim=1, keepdim=True)
+    of_airlight = veil * tint.square().sum(dim=1, keepdim=True)
+    there, believed = ((weight * along).sum(dim=(2, 3), keepdim=True) for along in (of_picture, of_airlight))
+    share = (there / believed.clamp(min=1e-9)).clamp(0, 1)
+    return torch.logit(luma(airlight) + share * tint, eps=1e-6)
 
 
 class Smoke(nn.Module):

@@ -23,7 +23,7 @@ LACKING = {  # parts a network can lack
     "guide_reviews": 0,
     "levels": (),
 }
-GROWN = "guide_width", "guide_blocks", "guide_middle"  # of which a network can have more
+DEPTHS = "guide_blocks", "guide_middle"  # of which a network can have more
 
 
 def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNetPrior) -> None:
@@ -36,9 +36,9 @@ def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNet
     weights, before, network = other.network.state_dict(), other.config.network, settings.network
     new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
     free = new + [key for key in ("levels", "guide_reviews") if not getattr(network, key)]
-    free += [key for key in GROWN if getattr(before, key) <= getattr(network, key)]
-    if network.guide_width > 2 * before.guide_width:
-        free.remove("guide_width")
+    free += [key for key in DEPTHS if getattr(before, key) <= getattr(network, key)]
+    if before.guide_width <= network.guide_width <= 2 * before.guide_width:
+        free.append("guide_width")
     before = replace(before, **{key: getattr(network, key) for key in free})
     config = replace(other.config, network=before, mirrored=settings.mirrored)
     if config != settings:
@@ -49,8 +49,8 @@ def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNet
     if "guide_zoom" in new and network.guide_zoom > 1:
         weights[STEM] = F.pad(weights[STEM], (0, 0, 0, 0, 0, 6))  # mean, then least and greatest
     fresh = model.state_dict()
-    kept = fresh.keys() - (COARSE if "guide_smoke" in new and network.guide_smoke else set())
-    known = [key for key in fresh if key in kept and key in weights]  # in order, for what is drawn at random
+    other_start = COARSE if "guide_smoke" in new and network.guide_smoke else set()
+    known = [key for key in fresh if key in weights and key not in other_start]  # in order: `_grown` draws at random
     model.load_state_dict(fresh | {key: _grown(weights[key], fresh[key]) for key in known})
 
 
@@ -61,10 +61,10 @@ def _grown(weight: Tensor, fresh: Tensor) -> Tensor:
     ICLR 2016, section 2.2).
     """
     for side, size in enumerate(fresh.shape[:2]):
-        twice = weight.narrow(side, 2 * weight.shape[side] - size, size - weight.shape[side])
-        share = torch.rand_like(twice) if side else torch.zeros(())
-        once = weight.narrow(side, 0, 2 * weight.shape[side] - size)
-        weight = torch.cat((once, twice - share * twice, share * twice if side else twice), dim=side)
+        more = size - weight.shape[side]
+        once, twice = weight.split((weight.shape[side] - more, more), dim=side)
+        copy = twice if side == 0 else torch.rand_like(twice) * twice
+        weight = torch.cat((once, twice if side == 0 else twice - copy, copy), dim=side)
     return weight
 
 
