@@ -265,6 +265,18 @@ def test_help_lists_every_verb_without_importing_torch():
         assert f"\n  {verb} " in done.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's threads are those of another library")
+@pytest.mark.parametrize(
+    ("asked", "spins"), [({}, 1000), ({"GOMP_SPINCOUNT": "7"}, 7), ({"OMP_WAIT_POLICY": "ACTIVE"}, 30_000_000_000)]
+)
+def test_threads_that_wait_leave_the_processor_to_others_unless_asked_otherwise(asked, spins):
+    inherited = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", "from difflid.cli import main; main(['info'])"]
+    environment = {**inherited, "OMP_DISPLAY_ENV": "verbose", **asked}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr  # the library says so when torch loads it
+
+
 @pytest.mark.parametrize("verb", ["dehaze", "train", "prior", "evaluate", "synthesize", "info"])
 def test_every_verb_explains_itself(verb):
     result = CliRunner().invoke(main, [verb, "--help"])
