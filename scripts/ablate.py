@@ -224,7 +224,7 @@ class Ablated(RestorationObjective):
 
     def _photos(self) -> tuple[list[Photo], list[Photo]]:
         config = self.config
-        return decoded(config.photos, config.depth, config.left_out, config.validation_photos)
+        return decoded(config.photos, config.depth, config.repeats, config.validation_photos)
 
     def _network(self) -> DiffLI2D:
         return self.row.network(self._settings.network)

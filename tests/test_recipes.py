@@ -75,8 +75,8 @@ def reduced(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
         changes["shards"] = json.dumps(str(folder / "shards"))
     if "latent_cache" in recipe:
         changes["latent_cache"] = json.dumps(str(folder / "latents"))
-    if "left_out" in recipe:
-        changes["left_out"] = json.dumps(str(RECIPES[0].parent.parent / recipe["left_out"]))
+    if "repeats" in recipe:
+        changes["repeats"] = json.dumps(str(RECIPES[0].parent.parent / recipe["repeats"]))
     if "depth" in recipe:
         changes["depth"] = json.dumps(str(folder / "photos"))
     return changes

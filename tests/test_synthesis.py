@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from difflid.data.synthesis import (
     photograph,
     render,
     resample,
+    sky_of,
 )
 from difflid.data.synthetic_pairs import write_pairs
 from difflid.errors import DataError
@@ -27,7 +29,7 @@ from difflid.errors import DataError
 DEPTH = np.linspace(1, 0, 40, dtype=np.float32)[:, None].repeat(60, axis=1)
 
 
-def draws(count: int = 300, **settings: float) -> list[Haze]:
+def draws(count: int = 300, **settings: Any) -> list[Haze]:
     return [draw_haze(DEPTH, np.random.default_rng(seed), **settings) for seed in range(count)]
 
 
@@ -71,6 +73,50 @@ def test_the_airlight_is_grey_mostly_and_else_of_the_sky_or_of_dust() -> None:
         assert tinted.mean() > 0.03
         assert 0.2 < (last - first)[tinted].max() < 0.5
         assert ((first < green + 0.03) & (green < last + 0.03))[tinted].all()
+
+
+def under(sky: tuple[float, float, float]) -> NDArray[np.float32]:
+    """A dark photograph whose farthest rows, a tenth of `DEPTH`, have one colour."""
+    clear = np.full((*DEPTH.shape, 3), 0.2, np.float32)
+    clear[DEPTH > 0.9] = sky
+    return clear
+
+
+def test_the_sky_is_what_is_far_bright_even_and_not_warm() -> None:
+    depth = np.where(DEPTH > 0.9, np.float32(1), DEPTH)
+    for sky in ((0.9, 0.9, 0.9), (0.55, 0.7, 0.95)):
+        np.testing.assert_allclose(sky_of(under(sky), depth), sky, atol=1e-5)
+    assert sky_of(under((0.9, 0.9, 0.9)), None) is None
+    assert sky_of(under((0.9, 0.9, 0.9)), DEPTH * np.float32(0.99)) is None  # too little is far
+    assert sky_of(under((0.3, 0.3, 0.4)), depth) is None
+    assert sky_of(under((0.9, 0.8, 0.7)), depth) is None
+    uneven = under((0.6, 0.6, 0.6))
+    uneven[0] = 1
+    assert sky_of(uneven, depth) is None
+
+
+def test_the_sky_lights_much_of_the_haze_that_is_not_of_one_density() -> None:
+    sky = np.array([0.5, 0.6, 0.7], np.float32)
+    luma = sky @ np.array([0.299, 0.587, 0.114], np.float32)
+    hazes = [haze for haze in draws(1000, sky=sky) if haze.present]
+    level = np.array([haze.airlight @ np.array([0.299, 0.587, 0.114]) / luma for haze in hazes])
+    lit = (level > 0.92) & (level < 1.16)
+    assert 0.3 < lit.mean() < 0.5
+    tints = np.array([haze.airlight[2] - haze.airlight[0] for haze, is_lit in zip(hazes, lit, strict=True) if is_lit])
+    assert 0.02 < np.quantile(tints, 0.25) < np.quantile(tints, 0.75) < 0.2  # between grey and the blue of the sky
+
+
+def test_the_sky_of_a_photograph_is_that_of_its_part_as_developed() -> None:
+    clear = Image.fromarray((under((0.6, 0.7, 0.8)) * 255).astype(np.uint8))
+    photo = Photo("far", clear, np.where(DEPTH > 0.9, np.float32(1), DEPTH))
+    sky = photo.sky(Taste())
+    assert sky is not None
+    np.testing.assert_allclose(sky, (0.6, 0.7, 0.8), atol=0.005)
+    dimmer = photo.sky(Taste(gamma=1.2))
+    assert dimmer is not None
+    np.testing.assert_allclose(dimmer, sky**1.2, atol=0.005)
+    assert photo.framed((0, 0.5, 1, 1), mirrored=False).sky(Taste()) is None
+    assert Photo("flat", clear, None).sky(Taste()) is None
 
 
 def test_haze_is_a_function_of_the_generator() -> None:

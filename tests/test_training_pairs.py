@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -259,39 +260,44 @@ def test_a_network_grows_alike_in_every_process(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
-def test_photographs_may_be_left_out(config: RestorationTrainingConfig, tmp_path: Path) -> None:
-    mixed = with_photos(config, tmp_path / "photos")
-    names = {name for name in RestorationObjective(mixed).pictures() if name.startswith("photos/")}
-    left_out = tmp_path / "hazy.txt"
-    left_out.write_text("# in fog\n3\n 17\nof another folder\n")
-    fewer = {
-        name
-        for name in RestorationObjective(replace(mixed, left_out=str(left_out))).pictures()
-        if name.startswith("photos/")
-    }
-    assert names - fewer == {"photos/3", "photos/17"} & names != set()
-    assert fewer < names
+def test_photographs_may_be_left_out_and_taken_more_often(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+    mixed, repeats = with_photos(config, tmp_path / "photos"), tmp_path / "repeats.txt"
+    all_of_them = RestorationObjective(mixed).pictures()
+    assert {"photos/3", "photos/17", "photos/18"} <= set(all_of_them)
+    repeats.write_text("# in fog\n3 0\n 17  0\n18 3\nof another folder 2\n")
+    taken = RestorationObjective(replace(mixed, repeats=str(repeats))).pictures()
+    times = {"photos/3": 0, "photos/17": 0, "photos/18": 3}
+    assert Counter(taken) == Counter({name: times.get(name, 1) for name in all_of_them})
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "cannot read"), ("\n".join(map(str, range(40))), "leaves no ph")])
-def test_a_list_of_what_is_left_out_must_be_there_and_leave_something(
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read"),
+        ("\n".join(f"{stem} 0" for stem in range(40)), "no photograph in .* is left"),
+        ("3\n", "expected a stem and how often, .* got '3'"),
+        ("3 -1\n", "got '3 -1'"),
+        ("3 twice\n", "got '3 twice'"),
+    ],
+)
+def test_a_list_of_repeats_must_be_there_say_how_often_and_leave_something(
     config: RestorationTrainingConfig, tmp_path: Path, text: str | None, message: str
 ) -> None:
-    left_out = tmp_path / "hazy.txt"
+    repeats = tmp_path / "repeats.txt"
     if text is not None:
-        left_out.write_text(text)
+        repeats.write_text(text)
     with pytest.raises(DataError, match=message):
-        RestorationObjective(replace(with_photos(config, tmp_path / "photos"), left_out=str(left_out)))
+        RestorationObjective(replace(with_photos(config, tmp_path / "photos"), repeats=str(repeats)))
     with pytest.raises(ConfigError, match="expected photos"):
-        replace(config, left_out=str(left_out))
+        replace(config, repeats=str(repeats))
 
 
 def test_a_list_that_names_none_of_the_photographs_is_remarked_on(
     config: RestorationTrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "hazy.txt").write_text("1.png\n")
-    RestorationObjective(replace(with_photos(config, tmp_path / "photos"), left_out=str(tmp_path / "hazy.txt")))
-    assert "names no photograph" in caplog.text
+    (tmp_path / "repeats.txt").write_text("1.png 2\n")
+    RestorationObjective(replace(with_photos(config, tmp_path / "photos"), repeats=str(tmp_path / "repeats.txt")))
+    assert "has a stem that is listed, such as 1.png" in caplog.text
 
 
 class Brightness:

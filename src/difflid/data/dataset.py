@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from difflid import image
 from difflid.data.pairs import Pair
-from difflid.data.photos import decode_all, open_photo, photo_files, split_photos, without
+from difflid.data.photos import decode_all, open_photo, photo_files, read_repeats, repeated, split_photos
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
 from difflid.data.synthesis import (
@@ -33,6 +33,7 @@ from difflid.data.synthesis import (
     photograph,
     render,
     resample,
+    sky_of,
 )
 from difflid.errors import DataError, ImageError
 
@@ -61,6 +62,13 @@ class Photo:
         depth = resample(self.depth, self.depth.shape[::-1], frame)
         return Photo(self.name, part, np.ascontiguousarray(depth[:, ::-1]) if mirrored else depth)
 
+    def sky(self, taste: Taste) -> NDArray[np.float32] | None:
+        """Find the colour that the sky has when the photograph is developed, see `sky_of`."""
+        if self.depth is None:
+            return None
+        small = self.clear.resize(self.depth.shape[::-1], Image.Resampling.BILINEAR)
+        return sky_of(taste.develop(np.asarray(small, np.float32) / np.float32(255)), self.depth)
+
 
 class HazyBatch(NamedTuple):
     """K crops of each of B pictures, RGB in [0, 1]; the crops of a picture lie one after the other."""
@@ -78,9 +86,9 @@ class HazyBatch(NamedTuple):
 
 
 def load_splits(
-    folder: str | None, depth_folder: str | None, left_out: str | None, validation: int
+    folder: str | None, depth_folder: str | None, repeats: str | None, validation: int
 ) -> tuple[list[Photo], list[Photo]]:
-    """Decode the photographs to train on, without those that the file ``left_out`` names, and ``validation`` others.
+    """Decode the photographs to train on, each as often as the file ``repeats`` says, and ``validation`` others.
 
     Without a folder there are none.
 
@@ -92,8 +100,8 @@ def load_splits(
     train, held_out = split_photos(photo_files(Path(folder)), held_out=min(1, validation))
     depth = Path(depth_folder) if depth_folder else None
     refuse_other_depth(train, depth)
-    if left_out:
-        train = without(train, Path(left_out))
+    if repeats:
+        train = repeated(train, read_repeats(Path(repeats)))
     spread = held_out[:: max(1, len(held_out) // max(1, validation))][:validation]  # evenly over the list
     return load_photos(train, depth), load_photos(spread, depth)
 
@@ -104,8 +112,9 @@ def load_photos(files: Sequence[Path], depth_folder: Path | None) -> list[Photo]
     Raises:
         DataError: a picture cannot be read, or there is no folder of depth maps.
     """
-    depths = _depth_maps(depth_folder)
-    return decode_all(files, lambda path: _load_photo(path, depths.get(path.stem)))
+    depths, once = _depth_maps(depth_folder), list(dict.fromkeys(files))
+    decoded = dict(zip(once, decode_all(once, lambda path: _load_photo(path, depths.get(path.stem))), strict=True))
+    return [decoded[path] for path in files]
 
 
 def refuse_other_depth(files: Sequence[Path], depth_folder: Path | None) -> None:
@@ -180,9 +189,10 @@ class HazyCrops(Dataset[HazyBatch]):
         photo = self.photos[int(rng.integers(len(self.photos)))]
         photo = photo.framed(_draw_frame(self.frame, rng), mirrored=bool(rng.random() < 0.5))
         clear = photo.clear
-        haze = draw_haze(photo.depth, rng)
+        taste = draw_taste(rng)
+        haze = draw_haze(photo.depth, rng, sky=photo.sky(taste))
         camera = draw_camera(haze, rng)
-        taste = draw_taste(rng) if haze.present else Taste()
+        taste = taste if haze.present else Taste()  # a clear photograph is to be given back
         crops: list[Arrays] = []
         for box in self._boxes(number, clear.size, rng):
             crop = taste.develop(_part(clear, self.crop, box, Image.Resampling.BICUBIC))
@@ -273,7 +283,7 @@ def hazy_version(
     photo: Photo, rng: np.random.Generator, *, clear_share: float = 0.2
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], Haze]:
     """Render fresh haze on a whole photograph: hazy and clear ``(H, W, 3)`` in [0, 1], and the haze drawn."""
-    haze = draw_haze(photo.depth, rng, clear_share=clear_share)
+    haze = draw_haze(photo.depth, rng, sky=photo.sky(Taste()), clear_share=clear_share)
     clear = np.asarray(photo.clear, np.float32) / np.float32(255)
     hazy, _ = render(clear, haze)
     return photograph(hazy, draw_camera(haze, rng), rng), clear, haze

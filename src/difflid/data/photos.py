@@ -3,7 +3,7 @@
 import logging
 import os
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from torch import Tensor
 from difflid import image
 from difflid.errors import SHOWN, DataError, ImageError
 
-__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "split_photos", "without"]
+__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "read_repeats", "repeated", "split_photos"]
 
 log = logging.getLogger(__name__)
 
@@ -64,24 +64,39 @@ def split_photos(files: Sequence[Path], *, held_out: int = 0) -> tuple[list[Path
     return train, validation
 
 
-def without(files: Sequence[Path], left_out: Path) -> list[Path]:
-    """Leave out the photographs that the file ``left_out`` names: a stem per line, ``#`` begins a comment.
+def read_repeats(file: Path) -> dict[str, int]:
+    """Read how often photographs are taken: a stem and a number per line, ``#`` begins a comment.
 
     Raises:
-        DataError: it cannot be read, or leaves nothing.
+        DataError: it cannot be read, or a line is no such line.
     """
     try:
-        lines = left_out.read_text().splitlines()
+        lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read which photographs are left out: {left_out}: {error}") from error
-    names = {line for line in map(str.strip, lines) if line and not line.startswith("#")}
-    kept = [file for file in files if file.stem not in names]
-    if not kept:
-        raise DataError(f"{left_out} leaves no photograph in {files[0].parent} to train on")
-    if len(kept) == len(files):
-        log.warning("%s names no photograph in %s: stems are expected, one per line", left_out, files[0].parent)
-    log.info("photographs left out: %d of %d", len(files) - len(kept), len(files))
-    return kept
+        raise DataError(f"cannot read how often photographs are taken: {file}: {error}") from error
+    times = {}
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            stem, _, number = line.rpartition(" ")
+            if not (stem and number.isdecimal()):
+                raise DataError(f"{file}: expected a stem and how often, such as 'street-1 3', got {line!r}")
+            times[stem.strip()] = int(number)
+    return times
+
+
+def repeated(files: Sequence[Path], times: Mapping[str, int]) -> list[Path]:
+    """Take every photograph as often as ``times`` says of its stem: 0 leaves it out, without a number it is 1.
+
+    Raises:
+        DataError: none is left.
+    """
+    taken = [file for file in files for _ in range(times.get(file.stem, 1))]
+    if not taken:
+        raise DataError(f"no photograph in {files[0].parent} is left to train on")
+    if times and not times.keys() & {file.stem for file in files}:
+        log.warning("no photograph in %s has a stem that is listed, such as %s", files[0].parent, next(iter(times)))
+    log.info("photographs to train on: %d of %d, taken %d times", len(set(taken)), len(files), len(taken))
+    return taken
 
 
 def decode_all(sources: Sequence[Source], decode: Callable[[Source], Decoded]) -> list[Decoded]:

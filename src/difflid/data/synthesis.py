@@ -26,6 +26,7 @@ __all__ = [
     "photograph",
     "render",
     "resample",
+    "sky_of",
 ]
 
 Array = NDArray[np.float32]
@@ -35,6 +36,9 @@ FIELD = 96  # side of the map of optical depth where there is no depth map
 HOMOGENEOUS = 0.5  # share of the hazy pictures
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
 UNSEEN = np.float32(1e-4)  # squared contrast with the airlight that says little about the transmission
+UNDER_SKY = 0.7  # share of the pictures with many kinds of haze and a sky whose airlight is that of the sky
+SKY_DEPTH, LEAST_SKY = 0.97, 0.05  # what is farther may be sky; where it is less of the picture, it is none
+LEAST_SKY_LUMA, LARGEST_SKY_SPREAD, LARGEST_SKY_WARMTH = 0.5, 0.1, 0.03  # deviation of luma; red less blue
 WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
 
 
@@ -87,12 +91,32 @@ class Taste:
         return np.asarray(clear ** np.float32(self.gamma), np.float32)
 
 
-def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.04) -> Haze:
+def sky_of(clear: Array, depth: Array | None) -> Array | None:
+    """Find the colour of the sky, ``(3,)``: that of what is farthest, where it is bright, even and not warm.
+
+    Args:
+        clear: the photograph, ``(h, w, 3)`` sRGB in [0, 1].
+        depth: relative depth ``(h, w)``, see :func:`draw_haze`.
+    """
+    if depth is None:
+        return None
+    farthest = clear[depth >= SKY_DEPTH]
+    if len(farthest) < LEAST_SKY * depth.size:
+        return None
+    colour, luma = farthest.mean(axis=0), farthest @ np.array(LUMA, np.float32)
+    even = luma.mean() >= LEAST_SKY_LUMA and luma.std() <= LARGEST_SKY_SPREAD
+    return np.asarray(colour, np.float32) if even and colour[0] - colour[2] <= LARGEST_SKY_WARMTH else None
+
+
+def draw_haze(
+    depth: Array | None, rng: np.random.Generator, *, sky: Array | None = None, clear_share: float = 0.04
+) -> Haze:
     """Draw the haze of one picture: as the field's test sets have it in half of them, in the others of many kinds.
 
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
+        sky: colour of the sky, ``(3,)``, or None: it is what lights the haze.
         clear_share: how often there is no haze at all.
     """
     shape = (FIELD, FIELD) if depth is None else depth.shape
@@ -100,7 +124,7 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
         return Haze(np.zeros(shape, np.float32), np.ones(3, np.float32), linear=False)
     if rng.random() < HOMOGENEOUS:
         return _homogeneous(depth, shape, rng)
-    airlight = _draw_airlight(rng)
+    airlight = _draw_airlight(rng) if sky is None or rng.random() > UNDER_SKY else _draw_skylight(sky, rng)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
     slope = _draw_slope(rng) if rng.random() < 0.6 else None
@@ -184,6 +208,13 @@ def _draw_airlight(rng: np.random.Generator) -> Array:
     tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.3), "warm": -rng.uniform(0.02, 0.2)}[tint]
     colour = level * np.array([1 - tilt, 1 - tilt / 3, 1 + tilt / 2]) + rng.normal(0, 0.008, 3)
     return np.clip(colour, 0, 1).astype(np.float32)
+
+
+def _draw_skylight(sky: Array, rng: np.random.Generator) -> Array:
+    """Nearly as bright as the sky, or a little brighter, as it is above the horizon, and as blue at most."""
+    grey = np.float32(sky @ np.array(LUMA, np.float32))
+    colour = (grey + rng.uniform(0, 1) * (sky - grey)) * rng.uniform(0.95, 1.12) + rng.normal(0, 0.008, 3)
+    return np.asarray(colour.clip(0, 1), np.float32)
 
 
 def _draw_slope(rng: np.random.Generator) -> Array:

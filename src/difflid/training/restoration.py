@@ -74,7 +74,7 @@ class RestorationTrainingConfig:
     prior: str  # prior folder
     loop: LoopConfig
     photos: str | None = None  # folder of clear photographs, for synthetic haze
-    left_out: str | None = None  # file that names photographs not to train on, a stem per line; # begins a comment
+    repeats: str | None = None  # file that says how often photographs are taken: a stem and a number, 0: not, per line
     depth: str | None = None  # folder of depth maps, same stems; None: gradients and random fields only
     train_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to train on
     shards: str | None = None  # folder of packed pairs to train on, instead of train_pairs
@@ -109,8 +109,8 @@ class RestorationTrainingConfig:
             )
         if self.crop % (stride := 2 ** len(self.network.widths)):
             raise ConfigError(f"crop {self.crop} is no multiple of {stride}, 2 for each level of the network")
-        if self.left_out and not self.photos:
-            raise ConfigError("left_out names photographs not to train on: expected photos")
+        if self.repeats and not self.photos:
+            raise ConfigError("repeats says how often photographs are taken: expected photos")
         if self.wholes % self.loop.batch:
             raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
         if self.network.widths and self.wholes > self.loop.images:
@@ -164,7 +164,7 @@ class RestorationObjective:
 
     def _photos(self) -> tuple[list[Photo], list[Photo]]:
         config = self.config
-        return load_splits(config.photos, config.depth, config.left_out, config.validation_photos)
+        return load_splits(config.photos, config.depth, config.repeats, config.validation_photos)
 
     def _network(self) -> DiffLI2D:
         return DiffLI2D(self._settings.network)
