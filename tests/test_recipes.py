@@ -76,7 +76,7 @@ def reduced(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "latent_cache" in recipe:
         changes["latent_cache"] = json.dumps(str(folder / "latents"))
     if "repeats" in recipe:
-        changes["repeats"] = json.dumps(str(RECIPES[0].parent.parent / recipe["repeats"]))
+        changes["repeats"] = json.dumps([str(RECIPES[0].parent.parent / path) for path in recipe["repeats"]])
     if "depth" in recipe:
         changes["depth"] = json.dumps(str(folder / "photos"))
     return changes

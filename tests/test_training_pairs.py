@@ -261,23 +261,27 @@ def test_a_network_grows_alike_in_every_process(tmp_path: Path) -> None:
 
 
 def test_photographs_may_be_left_out_and_taken_more_often(config: RestorationTrainingConfig, tmp_path: Path) -> None:
-    mixed, repeats = with_photos(config, tmp_path / "photos"), tmp_path / "repeats.txt"
+    mixed, hazy, scenes = with_photos(config, tmp_path / "photos"), tmp_path / "hazy.txt", tmp_path / "scenes.txt"
     all_of_them = RestorationObjective(mixed).pictures()
     assert {"photos/3", "photos/17", "photos/18"} <= set(all_of_them)
-    repeats.write_text("# in fog\n3 0\n 17  0\n18 3\nof another folder 2\n")
-    taken = RestorationObjective(replace(mixed, repeats=str(repeats))).pictures()
+    hazy.write_text("\ufeff3 0\n# in fog\n 17\t0\n")
+    scenes.write_text("18 3\nof another folder 2\n")
+    objective = RestorationObjective(replace(mixed, repeats=(str(hazy), str(scenes))))
     times = {"photos/3": 0, "photos/17": 0, "photos/18": 3}
-    assert Counter(taken) == Counter({name: times.get(name, 1) for name in all_of_them})
+    assert Counter(objective.pictures()) == Counter({name: times.get(name, 1) for name in all_of_them})
+    again = [photo for photo in objective._train if photo.name == "18"]
+    assert again[0] is again[1] is again[2]  # decoded once
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "cannot read"),
-        ("\n".join(f"{stem} 0" for stem in range(40)), "no photograph in .* is left"),
-        ("3\n", "expected a stem and how often, .* got '3'"),
+        ("\n".join(f"{stem} 0" for stem in range(40)), "repeats.txt: no photograph in .* is left"),
+        ("3\n", "expected a stem and a number .* got '3'"),
         ("3 -1\n", "got '3 -1'"),
-        ("3 twice\n", "got '3 twice'"),
+        ("3 1000\n", "got '3 1000'"),
+        ("3 1\n4 2\n3 0\n", "3 is listed twice, for 1 and 0 times"),
     ],
 )
 def test_a_list_of_repeats_must_be_there_say_how_often_and_leave_something(
@@ -287,17 +291,17 @@ def test_a_list_of_repeats_must_be_there_say_how_often_and_leave_something(
     if text is not None:
         repeats.write_text(text)
     with pytest.raises(DataError, match=message):
-        RestorationObjective(replace(with_photos(config, tmp_path / "photos"), repeats=str(repeats)))
+        RestorationObjective(replace(with_photos(config, tmp_path / "photos"), repeats=(str(repeats),)))
     with pytest.raises(ConfigError, match="expected photos"):
-        replace(config, repeats=str(repeats))
+        replace(config, repeats=(str(repeats),))
 
 
-def test_a_list_that_names_none_of_the_photographs_is_remarked_on(
+def test_photographs_that_are_listed_and_not_there_are_remarked_on(
     config: RestorationTrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "repeats.txt").write_text("1.png 2\n")
-    RestorationObjective(replace(with_photos(config, tmp_path / "photos"), repeats=str(tmp_path / "repeats.txt")))
-    assert "has a stem that is listed, such as 1.png" in caplog.text
+    (tmp_path / "repeats.txt").write_text("3 2\n1.png 2\n")
+    RestorationObjective(replace(with_photos(config, tmp_path / "photos"), repeats=(str(tmp_path / "repeats.txt"),)))
+    assert "not among the photographs to train on: 1.png (1 in all)" in caplog.text
 
 
 class Brightness:

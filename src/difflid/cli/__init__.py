@@ -73,11 +73,11 @@ class _Verbs(click.Group):
 def _yield_processors() -> None:
     """Have torch's threads sleep soon when they wait for each other, before torch is imported.
 
-    They spin for milliseconds otherwise. Where another program, a film's codec, or the writer of a picture wants the
-    processor too, all wait for a thread that cannot run: two commands at once took five to eight times as long.
+    libgomp spins 300,000 times, some milliseconds, if nothing is said. Where another program, a film's codec or the
+    writer of a picture wants the processors too, all then wait for a thread that cannot run.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # what libgomp takes where it has more threads than processors
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from difflid import image
 from difflid.data.pairs import Pair
-from difflid.data.photos import decode_all, open_photo, photo_files, read_repeats, repeated, split_photos
+from difflid.data.photos import decode_all, open_photo, photo_files, repeated, split_photos
 from difflid.data.real_pairs import RealPair, decode_pair
 from difflid.data.shards import Shards
 from difflid.data.synthesis import (
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 Arrays = tuple[NDArray[np.float32], ...]
 
 ATTEMPTS = 10  # pairs in a row that may be damaged
+SKY_DEPTH = 0.97  # what is farther may be the sky
+LEAST_SKY = 0.05  # share of the picture; of what has no sky a few hundredths are as far as that
 SMALLEST_CROP = 96  # pixels of the photograph; smaller ones are magnified to the size of the crop
 
 
@@ -64,10 +66,9 @@ class Photo:
 
     def sky(self, taste: Taste) -> NDArray[np.float32] | None:
         """Find the colour that the sky has when the photograph is developed, see `sky_of`."""
-        if self.depth is None:
+        if self.depth is None or (far := self.depth >= SKY_DEPTH).mean() < LEAST_SKY:
             return None
-        small = self.clear.resize(self.depth.shape[::-1], Image.Resampling.BILINEAR)
-        return sky_of(taste.develop(np.asarray(small, np.float32) / np.float32(255)), self.depth)
+        return sky_of(taste.develop(_pixels(self.clear.resize(far.shape[::-1], Image.Resampling.BILINEAR))[far]))
 
 
 class HazyBatch(NamedTuple):
@@ -86,9 +87,9 @@ class HazyBatch(NamedTuple):
 
 
 def load_splits(
-    folder: str | None, depth_folder: str | None, repeats: str | None, validation: int
+    folder: str | None, depth_folder: str | None, repeats: Sequence[str], validation: int
 ) -> tuple[list[Photo], list[Photo]]:
-    """Decode the photographs to train on, each as often as the file ``repeats`` says, and ``validation`` others.
+    """Decode the photographs to train on, each as often as ``repeats`` say, and ``validation`` others.
 
     Without a folder there are none.
 
@@ -101,7 +102,7 @@ def load_splits(
     depth = Path(depth_folder) if depth_folder else None
     refuse_other_depth(train, depth)
     if repeats:
-        train = repeated(train, read_repeats(Path(repeats)))
+        train = repeated(train, [Path(each) for each in repeats])
     spread = held_out[:: max(1, len(held_out) // max(1, validation))][:validation]  # evenly over the list
     return load_photos(train, depth), load_photos(spread, depth)
 
@@ -272,7 +273,12 @@ def _part(picture: Image.Image, side: int, box: Box, filter_: Image.Resampling) 
     """Resize a part of a picture to a square, ``(side, side, 3)`` in [0, 1]."""
     pixels = tuple(share * extent for share, extent in zip(box, picture.size * 2, strict=True))
     part = picture.resize((side, side), filter_, box=pixels)  # type: ignore[arg-type]
-    return np.asarray(part, np.float32) / np.float32(255)
+    return _pixels(part)
+
+
+def _pixels(picture: Image.Image) -> NDArray[np.float32]:
+    """``(h, w, 3)`` in [0, 1]."""
+    return np.asarray(picture, np.float32) / np.float32(255)
 
 
 def _channels_first(picture: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -280,10 +286,10 @@ def _channels_first(picture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def hazy_version(
-    photo: Photo, rng: np.random.Generator, *, clear_share: float = 0.2
+    photo: Photo, rng: np.random.Generator, *, clear_share: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], Haze]:
     """Render fresh haze on a whole photograph: hazy and clear ``(H, W, 3)`` in [0, 1], and the haze drawn."""
     haze = draw_haze(photo.depth, rng, sky=photo.sky(Taste()), clear_share=clear_share)
-    clear = np.asarray(photo.clear, np.float32) / np.float32(255)
+    clear = _pixels(photo.clear)
     hazy, _ = render(clear, haze)
     return photograph(hazy, draw_camera(haze, rng), rng), clear, haze

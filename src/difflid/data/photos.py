@@ -2,8 +2,9 @@
 
 import logging
 import os
+import re
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +15,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from difflid import image
-from difflid.errors import SHOWN, DataError, ImageError
+from difflid.errors import SHOWN, DataError, ImageError, listed
 
-__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "read_repeats", "repeated", "split_photos"]
+__all__ = ["decode_all", "load_squares", "open_photo", "photo_files", "repeated", "split_photos"]
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ Source = TypeVar("Source")
 Decoded = TypeVar("Decoded")
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+REPEATS = re.compile("[0-9]{1,3}")
 VALIDATION_SHARE = 32  # one photograph in so many is kept for validation
 
 
@@ -64,39 +66,41 @@ def split_photos(files: Sequence[Path], *, held_out: int = 0) -> tuple[list[Path
     return train, validation
 
 
-def read_repeats(file: Path) -> dict[str, int]:
-    """Read how often photographs are taken: a stem and a number per line, ``#`` begins a comment.
+def repeated(files: Sequence[Path], lists: Sequence[Path]) -> list[Path]:
+    """Take every photograph as often as one of the files ``lists`` says, once where none does.
+
+    A list has a stem and a number per line; 0 leaves the photograph out, and ``#`` begins a comment.
 
     Raises:
-        DataError: it cannot be read, or a line is no such line.
+        DataError: a list cannot be read or has another line, a stem comes twice, or no photograph is left.
     """
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read how often photographs are taken: {file}: {error}") from error
-    times = {}
-    for line in map(str.strip, lines):
-        if line and not line.startswith("#"):
-            stem, _, number = line.rpartition(" ")
-            if not (stem and number.isdecimal()):
-                raise DataError(f"{file}: expected a stem and how often, such as 'street-1 3', got {line!r}")
-            times[stem.strip()] = int(number)
-    return times
-
-
-def repeated(files: Sequence[Path], times: Mapping[str, int]) -> list[Path]:
-    """Take every photograph as often as ``times`` says of its stem: 0 leaves it out, without a number it is 1.
-
-    Raises:
-        DataError: none is left.
-    """
+    times: dict[str, int] = {}
+    for file in lists:
+        for stem, number in _listed_times(file):
+            if stem in times:
+                raise DataError(f"{file}: {stem} is listed twice, for {times[stem]} and {number} times")
+            times[stem] = number
     taken = [file for file in files for _ in range(times.get(file.stem, 1))]
+    names = " and ".join(map(str, lists))
     if not taken:
-        raise DataError(f"no photograph in {files[0].parent} is left to train on")
-    if times and not times.keys() & {file.stem for file in files}:
-        log.warning("no photograph in %s has a stem that is listed, such as %s", files[0].parent, next(iter(times)))
+        raise DataError(f"{names}: no photograph in {files[0].parent} is left to train on")
+    if unknown := sorted(times.keys() - {file.stem for file in files}):
+        log.warning("%s: not among the photographs to train on: %s", names, listed(unknown))
     log.info("photographs to train on: %d of %d, taken %d times", len(set(taken)), len(files), len(taken))
     return taken
+
+
+def _listed_times(file: Path) -> Iterator[tuple[str, int]]:
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read how often photographs are taken: {file}: {error}") from error
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            stem, *number = line.rsplit(maxsplit=1)
+            if not (number and REPEATS.fullmatch(number[0])):
+                raise DataError(f"{file}: expected a stem and a number from 0 to 999, such as 'street 3', got {line!r}")
+            yield stem, int(number[0])
 
 
 def decode_all(sources: Sequence[Source], decode: Callable[[Source], Decoded]) -> list[Decoded]:

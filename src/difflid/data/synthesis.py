@@ -30,15 +30,17 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
+_LUMA: Array = np.array(LUMA, np.float32)
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
 HOMOGENEOUS = 0.5  # share of the hazy pictures
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
 UNSEEN = np.float32(1e-4)  # squared contrast with the airlight that says little about the transmission
-UNDER_SKY = 0.7  # share of the pictures with many kinds of haze and a sky whose airlight is that of the sky
-SKY_DEPTH, LEAST_SKY = 0.97, 0.05  # what is farther may be sky; where it is less of the picture, it is none
-LEAST_SKY_LUMA, LARGEST_SKY_SPREAD, LARGEST_SKY_WARMTH = 0.5, 0.1, 0.03  # deviation of luma; red less blue
+UNDER_SKY = 0.7  # share of the pictures with a sky that lights the haze, where the haze is not homogeneous
+LEAST_SKY_LUMA = 0.5  # mean
+LARGEST_SKY_SPREAD = 0.1  # standard deviation of luma
+LARGEST_SKY_WARMTH = 0.03  # red less blue
 WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
 
 
@@ -83,29 +85,20 @@ class Taste:
     white: tuple[float, float, float] = (1.0, 1.0, 1.0)  # RGB gains
 
     def develop(self, clear: Array) -> Array:
-        """``(h, w, 3)`` sRGB in [0, 1] -> the same."""
+        """``(..., 3)`` sRGB in [0, 1] -> the same."""
         if self.saturation != 1:
-            grey = clear @ np.array(LUMA, np.float32)
-            clear = grey[..., None] + np.float32(self.saturation) * (clear - grey[..., None])
+            grey = np.asarray(clear @ _LUMA, np.float32)[..., None]
+            clear = grey + np.float32(self.saturation) * (clear - grey)
         clear = (clear * np.array(self.white, np.float32)).clip(0, 1)
         return np.asarray(clear ** np.float32(self.gamma), np.float32)
 
 
-def sky_of(clear: Array, depth: Array | None) -> Array | None:
-    """Find the colour of the sky, ``(3,)``: that of what is farthest, where it is bright, even and not warm.
-
-    Args:
-        clear: the photograph, ``(h, w, 3)`` sRGB in [0, 1].
-        depth: relative depth ``(h, w)``, see :func:`draw_haze`.
-    """
-    if depth is None:
-        return None
-    farthest = clear[depth >= SKY_DEPTH]
-    if len(farthest) < LEAST_SKY * depth.size:
-        return None
-    colour, luma = farthest.mean(axis=0), farthest @ np.array(LUMA, np.float32)
-    even = luma.mean() >= LEAST_SKY_LUMA and luma.std() <= LARGEST_SKY_SPREAD
-    return np.asarray(colour, np.float32) if even and colour[0] - colour[2] <= LARGEST_SKY_WARMTH else None
+def sky_of(farthest: Array) -> Array | None:
+    """Give the mean colour ``(3,)`` of what is farthest, ``(n, 3)``, where that is bright, even and not warm: a sky."""
+    colour, luma = farthest.mean(axis=0), farthest @ _LUMA
+    is_sky = luma.mean() >= LEAST_SKY_LUMA and luma.std() <= LARGEST_SKY_SPREAD
+    is_sky = is_sky and colour[0] - colour[2] <= LARGEST_SKY_WARMTH
+    return np.asarray(colour, np.float32) if is_sky else None
 
 
 def draw_haze(
@@ -116,7 +109,7 @@ def draw_haze(
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
-        sky: colour of the sky, ``(3,)``, or None: it is what lights the haze.
+        sky: colour of the sky, ``(3,)``, which lights most of the haze that is not homogeneous; None: there is none.
         clear_share: how often there is no haze at all.
     """
     shape = (FIELD, FIELD) if depth is None else depth.shape
@@ -211,8 +204,8 @@ def _draw_airlight(rng: np.random.Generator) -> Array:
 
 
 def _draw_skylight(sky: Array, rng: np.random.Generator) -> Array:
-    """Nearly as bright as the sky, or a little brighter, as it is above the horizon, and as blue at most."""
-    grey = np.float32(sky @ np.array(LUMA, np.float32))
+    """Nearly as bright as the sky or a little brighter, as it is above the horizon; between grey and its colour."""
+    grey = np.float32(sky @ _LUMA)
     colour = (grey + rng.uniform(0, 1) * (sky - grey)) * rng.uniform(0.95, 1.12) + rng.normal(0, 0.008, 3)
     return np.asarray(colour.clip(0, 1), np.float32)
 

@@ -56,8 +56,7 @@ class LocalBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        start_at(self.second, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, h, w)`` -> the same."""
@@ -76,8 +75,7 @@ class ContentIntegration(nn.Module):
         self.query = nn.Conv2d(width, width, 1)
         self.key_value = nn.Conv2d(latent_channels, 2 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        start_at(self.out, 0.0)
 
     def keys_values(self, content: Tensor) -> Tensor:
         """Project the content latent ``(B, C, G, G)``, once per picture: ``(B, 2, heads, G * G, width / heads)``."""
@@ -108,8 +106,7 @@ class HazeEnhancement(nn.Module):
         self.scale_shift = nn.Conv2d(latent_channels, 2 * width, 1)
         self.gate = nn.Linear(latent_channels, width)
         for layer in (self.scale_shift, self.gate):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            start_at(layer, 0.0)
 
     def modulation(self, haze: Tensor) -> Modulation:
         """Project the haze latent ``(B, C, G, G)``, once per picture."""

@@ -74,7 +74,7 @@ class RestorationTrainingConfig:
     prior: str  # prior folder
     loop: LoopConfig
     photos: str | None = None  # folder of clear photographs, for synthetic haze
-    repeats: str | None = None  # file that says how often photographs are taken: a stem and a number, 0: not, per line
+    repeats: tuple[str, ...] = ()  # files that say how often a photograph is taken: a stem and a number per line
     depth: str | None = None  # folder of depth maps, same stems; None: gradients and random fields only
     train_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to train on
     shards: str | None = None  # folder of packed pairs to train on, instead of train_pairs
@@ -82,7 +82,7 @@ class RestorationTrainingConfig:
     pair_share: Share = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
     frame: Part = 1.0  # smallest side of the part that is taken as a whole picture, as a share
     latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
-    wholes: Natural = 0  # so many images come first without crops, three times as fast; a multiple of loop.batch
+    wholes: Natural = 0  # so many images come first without crops, about twice as fast; a multiple of loop.batch
     start: str | None = None  # model folder or name whose weights to start from; None: at random
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     content_timestep: Timestep = 0  # t1
@@ -110,7 +110,7 @@ class RestorationTrainingConfig:
         if self.crop % (stride := 2 ** len(self.network.widths)):
             raise ConfigError(f"crop {self.crop} is no multiple of {stride}, 2 for each level of the network")
         if self.repeats and not self.photos:
-            raise ConfigError("repeats says how often photographs are taken: expected photos")
+            raise ConfigError("repeats say how often photographs are taken: expected photos")
         if self.wholes % self.loop.batch:
             raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
         if self.network.widths and self.wholes > self.loop.images:
