@@ -1,6 +1,5 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from difflid.data.dataset import HazyCrops, Photo, hazy_version, load_photos
+from difflid.data.dataset import HazyCrops, Photo, load_photos
 from difflid.data.photos import open_photo
 from difflid.data.synthesis import (
     Camera,
@@ -21,16 +20,14 @@ from difflid.data.synthesis import (
     photograph,
     render,
     resample,
-    sky_of,
 )
 from difflid.data.synthetic_pairs import write_pairs
 from difflid.errors import DataError
 
 DEPTH = np.linspace(1, 0, 40, dtype=np.float32)[:, None].repeat(60, axis=1)
-SKY_DEPTH = np.where(DEPTH > 0.9, np.float32(1), DEPTH)  # the first tenth of the rows is sky
 
 
-def draws(count: int = 300, **settings: Any) -> list[Haze]:
+def draws(count: int = 300, **settings: float) -> list[Haze]:
     return [draw_haze(DEPTH, np.random.default_rng(seed), **settings) for seed in range(count)]
 
 
@@ -74,72 +71,6 @@ def test_the_airlight_is_grey_mostly_and_else_of_the_sky_or_of_dust() -> None:
         assert tinted.mean() > 0.03
         assert 0.2 < (last - first)[tinted].max() < 0.5
         assert ((first < green + 0.03) & (green < last + 0.03))[tinted].all()
-
-
-def under(sky: tuple[float, float, float]) -> NDArray[np.float32]:
-    """A dark photograph whose sky, see `SKY_DEPTH`, has one colour."""
-    clear = np.full((*DEPTH.shape, 3), 0.2, np.float32)
-    clear[SKY_DEPTH == 1] = sky
-    return clear
-
-
-def test_the_sky_is_bright_even_and_not_warm() -> None:
-    for colour in ((0.9, 0.9, 0.9), (0.55, 0.7, 0.95)):
-        np.testing.assert_allclose(sky_of(np.full((50, 3), colour, np.float32)), colour, atol=1e-5)
-    for colour in ((0.3, 0.3, 0.4), (0.9, 0.8, 0.7)):
-        assert sky_of(np.full((50, 3), colour, np.float32)) is None
-    uneven = np.full((50, 3), 0.6, np.float32)
-    uneven[::5] = 1
-    assert sky_of(uneven) is None
-
-
-def test_the_sky_lights_much_of_the_haze_that_is_not_of_one_density() -> None:
-    sky = np.array([0.5, 0.6, 0.7], np.float32)
-    luma = sky @ np.array([0.299, 0.587, 0.114], np.float32)
-    hazes = [haze for haze in draws(1000, sky=sky) if haze.present]
-    level = np.array([haze.airlight @ np.array([0.299, 0.587, 0.114]) / luma for haze in hazes])
-    lit = (level > 0.92) & (level < 1.16)
-    assert 0.3 < lit.mean() < 0.5
-    tints = np.array([haze.airlight[2] - haze.airlight[0] for haze, is_lit in zip(hazes, lit, strict=True) if is_lit])
-    assert 0.02 < np.quantile(tints, 0.25) < np.quantile(tints, 0.75) < 0.2  # between grey and the blue of the sky
-
-
-def test_the_sky_of_a_photograph_is_that_of_its_part_as_developed() -> None:
-    clear = Image.fromarray((under((0.6, 0.7, 0.8)) * 255).astype(np.uint8))
-    photo = Photo("far", clear, SKY_DEPTH)
-    sky = photo.sky(Taste())
-    assert sky is not None
-    np.testing.assert_allclose(sky, (0.6, 0.7, 0.8), atol=0.005)
-    dimmer = photo.sky(Taste(gamma=1.2))
-    assert dimmer is not None
-    np.testing.assert_allclose(dimmer, sky**1.2, atol=0.005)
-    assert photo.framed((0, 0.5, 1, 1), mirrored=False).sky(Taste()) is None
-    assert Photo("flat", clear, None).sky(Taste()) is None
-    assert Photo("near", clear, DEPTH * np.float32(0.99)).sky(Taste()) is None  # too little is far
-
-
-def test_pictures_are_lit_by_the_sky_as_developed() -> None:
-    clear = Image.fromarray((under((0.5, 0.6, 0.8)) * 255).astype(np.uint8))
-    batch = HazyCrops([Photo("far", clear, SKY_DEPTH)], guide_size=16, crop=16, crops=1, batch=600, seed=0, wholes=600)[
-        0
-    ]
-    sky = batch.clear_guide[:, :, 0].mean(dim=2)
-    hazy = (batch.guide_transmission.amin(dim=(1, 2, 3)) < 1) & ((sky - sky[0]).abs().amax(dim=1) > 0.02)  # developed
-    sky, airlight = sky[hazy], batch.airlight[hazy]
-    grey = sky @ torch.tensor([0.299, 0.587, 0.114])
-    level = airlight @ torch.tensor([0.299, 0.587, 0.114]) / grey
-    lit = (level > 0.93) & (level < 1.14) & (airlight[:, 2] - airlight[:, 0] > 0.05)
-    assert 0.2 < lit.float().mean() < 0.45
-
-
-def test_a_hazy_version_is_lit_by_the_sky() -> None:
-    clear = Image.fromarray((under((0.5, 0.6, 0.8)) * 255).astype(np.uint8))
-    photo = Photo("far", clear, SKY_DEPTH)
-    sky, flat = (
-        [hazy_version(each, np.random.default_rng(seed), clear_share=0)[2].airlight for seed in range(40)]
-        for each in (photo, replace(photo, clear=Image.new("RGB", clear.size)))
-    )
-    assert 5 < sum(not np.array_equal(*pair) for pair in zip(sky, flat, strict=True)) < 30
 
 
 def test_haze_is_a_function_of_the_generator() -> None:

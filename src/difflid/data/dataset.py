@@ -33,7 +33,6 @@ from difflid.data.synthesis import (
     photograph,
     render,
     resample,
-    sky_of,
 )
 from difflid.errors import DataError, ImageError
 
@@ -43,8 +42,6 @@ log = logging.getLogger(__name__)
 Arrays = tuple[NDArray[np.float32], ...]
 
 ATTEMPTS = 10  # pairs in a row that may be damaged
-SKY_DEPTH = 0.97  # what is farther may be the sky
-LEAST_SKY = 0.05  # share of the picture; of what has no sky a few hundredths are as far as that
 SMALLEST_CROP = 96  # pixels of the photograph; smaller ones are magnified to the size of the crop
 
 
@@ -63,12 +60,6 @@ class Photo:
             return Photo(self.name, part, None)
         depth = resample(self.depth, self.depth.shape[::-1], frame)
         return Photo(self.name, part, np.ascontiguousarray(depth[:, ::-1]) if mirrored else depth)
-
-    def sky(self, taste: Taste) -> NDArray[np.float32] | None:
-        """Find the colour that the sky has when the photograph is developed, see `sky_of`."""
-        if self.depth is None or (far := self.depth >= SKY_DEPTH).mean() < LEAST_SKY:
-            return None
-        return sky_of(taste.develop(_pixels(self.clear.resize(far.shape[::-1], Image.Resampling.BILINEAR))[far]))
 
 
 class HazyBatch(NamedTuple):
@@ -190,10 +181,9 @@ class HazyCrops(Dataset[HazyBatch]):
         photo = self.photos[int(rng.integers(len(self.photos)))]
         photo = photo.framed(_draw_frame(self.frame, rng), mirrored=bool(rng.random() < 0.5))
         clear = photo.clear
-        taste = draw_taste(rng)
-        haze = draw_haze(photo.depth, rng, sky=photo.sky(taste))
+        haze = draw_haze(photo.depth, rng)
         camera = draw_camera(haze, rng)
-        taste = taste if haze.present else Taste()  # a clear photograph is to be given back
+        taste = draw_taste(rng) if haze.present else Taste()
         crops: list[Arrays] = []
         for box in self._boxes(number, clear.size, rng):
             crop = taste.develop(_part(clear, self.crop, box, Image.Resampling.BICUBIC))
@@ -289,7 +279,7 @@ def hazy_version(
     photo: Photo, rng: np.random.Generator, *, clear_share: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], Haze]:
     """Render fresh haze on a whole photograph: hazy and clear ``(H, W, 3)`` in [0, 1], and the haze drawn."""
-    haze = draw_haze(photo.depth, rng, sky=photo.sky(Taste()), clear_share=clear_share)
+    haze = draw_haze(photo.depth, rng, clear_share=clear_share)
     clear = _pixels(photo.clear)
     hazy, _ = render(clear, haze)
     return photograph(hazy, draw_camera(haze, rng), rng), clear, haze

@@ -25,7 +25,7 @@ Source = TypeVar("Source")
 Decoded = TypeVar("Decoded")
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-REPEATS = re.compile("[0-9]{1,3}")
+REPEATS = re.compile("[0-9]{1,3}")  # how often a photograph may be taken
 VALIDATION_SHARE = 32  # one photograph in so many is kept for validation
 
 

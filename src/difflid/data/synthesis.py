@@ -26,21 +26,15 @@ __all__ = [
     "photograph",
     "render",
     "resample",
-    "sky_of",
 ]
 
 Array = NDArray[np.float32]
-_LUMA: Array = np.array(LUMA, np.float32)
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
 HOMOGENEOUS = 0.5  # share of the hazy pictures
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
 UNSEEN = np.float32(1e-4)  # squared contrast with the airlight that says little about the transmission
-UNDER_SKY = 0.7  # share of the pictures with a sky that lights the haze, where the haze is not homogeneous
-LEAST_SKY_LUMA = 0.5  # mean
-LARGEST_SKY_SPREAD = 0.1  # standard deviation of luma
-LARGEST_SKY_WARMTH = 0.03  # red less blue
 WAVELENGTHS = np.array([610, 550, 465], np.float32)  # nm, of the sRGB primaries
 
 
@@ -85,31 +79,20 @@ class Taste:
     white: tuple[float, float, float] = (1.0, 1.0, 1.0)  # RGB gains
 
     def develop(self, clear: Array) -> Array:
-        """``(..., 3)`` sRGB in [0, 1] -> the same."""
+        """``(h, w, 3)`` sRGB in [0, 1] -> the same."""
         if self.saturation != 1:
-            grey = np.asarray(clear @ _LUMA, np.float32)[..., None]
-            clear = grey + np.float32(self.saturation) * (clear - grey)
+            grey = clear @ np.array(LUMA, np.float32)
+            clear = grey[..., None] + np.float32(self.saturation) * (clear - grey[..., None])
         clear = (clear * np.array(self.white, np.float32)).clip(0, 1)
         return np.asarray(clear ** np.float32(self.gamma), np.float32)
 
 
-def sky_of(farthest: Array) -> Array | None:
-    """Give the mean colour ``(3,)`` of what is farthest, ``(n, 3)``, where that is bright, even and not warm: a sky."""
-    colour, luma = farthest.mean(axis=0), farthest @ _LUMA
-    is_sky = luma.mean() >= LEAST_SKY_LUMA and luma.std() <= LARGEST_SKY_SPREAD
-    is_sky = is_sky and colour[0] - colour[2] <= LARGEST_SKY_WARMTH
-    return np.asarray(colour, np.float32) if is_sky else None
-
-
-def draw_haze(
-    depth: Array | None, rng: np.random.Generator, *, sky: Array | None = None, clear_share: float = 0.04
-) -> Haze:
+def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: float = 0.04) -> Haze:
     """Draw the haze of one picture: as the field's test sets have it in half of them, in the others of many kinds.
 
     Args:
         depth: relative depth ``(h, w)`` in [0, 1], 0 near and 1 far, or None.
         rng: the only source of randomness.
-        sky: colour of the sky, ``(3,)``, which lights most of the haze that is not homogeneous; None: there is none.
         clear_share: how often there is no haze at all.
     """
     shape = (FIELD, FIELD) if depth is None else depth.shape
@@ -117,7 +100,7 @@ def draw_haze(
         return Haze(np.zeros(shape, np.float32), np.ones(3, np.float32), linear=False)
     if rng.random() < HOMOGENEOUS:
         return _homogeneous(depth, shape, rng)
-    airlight = _draw_airlight(rng) if sky is None or rng.random() > UNDER_SKY else _draw_skylight(sky, rng)
+    airlight = _draw_airlight(rng)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
     slope = _draw_slope(rng) if rng.random() < 0.6 else None
@@ -201,13 +184,6 @@ def _draw_airlight(rng: np.random.Generator) -> Array:
     tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.3), "warm": -rng.uniform(0.02, 0.2)}[tint]
     colour = level * np.array([1 - tilt, 1 - tilt / 3, 1 + tilt / 2]) + rng.normal(0, 0.008, 3)
     return np.clip(colour, 0, 1).astype(np.float32)
-
-
-def _draw_skylight(sky: Array, rng: np.random.Generator) -> Array:
-    """Nearly as bright as the sky or a little brighter, as it is above the horizon; between grey and its colour."""
-    grey = np.float32(sky @ _LUMA)
-    colour = (grey + rng.uniform(0, 1) * (sky - grey)) * rng.uniform(0.95, 1.12) + rng.normal(0, 0.008, 3)
-    return np.asarray(colour.clip(0, 1), np.float32)
 
 
 def _draw_slope(rng: np.random.Generator) -> Array:

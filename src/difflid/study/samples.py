@@ -54,7 +54,7 @@ def _distance(depth: NDArray[np.float32] | None) -> NDArray[np.float32]:
 
 
 def hazy_samples(photos: Sequence[Photo], spec: LatentSpec, *, versions: int, seed: int) -> HazySamples:
-    """Render ``versions`` hazy guides of every photograph: haze as in training, but always some, of no sky's colour."""
+    """Render ``versions`` hazy guides of every photograph, under haze as in training but never without any."""
     found = []
     for group, (photo, clear) in enumerate(zip(photos, clear_guides(photos, spec.guide_size), strict=True)):
         content = luma_quarters(clear[None], spec.grid)[0]
