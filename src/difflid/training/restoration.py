@@ -45,13 +45,13 @@ class NetworkRecipe:
     encoder_blocks: tuple[Natural, ...] = (1, 1, 0)  # local blocks per level on the way down
     decoder_blocks: tuple[Natural, ...] = (2, 2, 3)  # and on the way up
     heads: tuple[Natural, ...] = (0, 0, 4)  # of the Content Integration Module, per level
-    guide_width: Count = 32
-    guide_blocks: Natural = 1
-    guide_middle: Natural = 4
-    guide_zoom: Count = 1
-    guide_contrast: bool = False
-    guide_smoke: bool = False
-    guide_reviews: Natural = 0
+    guide_width: Count = DiffLI2DConfig.guide_width
+    guide_blocks: Natural = DiffLI2DConfig.guide_blocks
+    guide_middle: Natural = DiffLI2DConfig.guide_middle
+    guide_zoom: Count = DiffLI2DConfig.guide_zoom
+    guide_contrast: bool = DiffLI2DConfig.guide_contrast
+    guide_smoke: bool = DiffLI2DConfig.guide_smoke
+    guide_reviews: Natural = DiffLI2DConfig.guide_reviews
 
     def __post_init__(self) -> None:
         if self.guide_smoke and self.guide_reviews:

@@ -10,19 +10,14 @@ from torch import Tensor, nn
 
 from difflid.dehazer import Dehazer, DehazerConfig
 from difflid.errors import ModelError
+from difflid.network import DiffLI2DConfig
 from difflid.prior import UNetPrior
 
 __all__ = ["start_from"]
 
 STEM = "guide.stem.weight"
 COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
-LACKING = {  # parts a network can lack
-    "guide_zoom": 1,
-    "guide_contrast": False,
-    "guide_smoke": False,
-    "guide_reviews": 0,
-    "levels": (),
-}
+PARTS = "guide_zoom", "guide_contrast", "guide_smoke", "guide_reviews"  # which a network lacks by default
 DEPTHS = "guide_blocks", "guide_middle"  # of which a network can have more
 
 
@@ -34,7 +29,8 @@ def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNet
     """
     other = Dehazer.from_pretrained(name)
     weights, before, network = other.network.state_dict(), other.config.network, settings.network
-    new = [key for key, lacking in LACKING.items() if getattr(before, key) == lacking]
+    new = [key for key in PARTS if getattr(before, key) == getattr(DiffLI2DConfig, key)]
+    new += [] if before.levels else ["levels"]
     free = new + [key for key in ("levels", "guide_reviews") if not getattr(network, key)]
     free += [key for key in DEPTHS if getattr(before, key) <= getattr(network, key)]
     if before.guide_width <= network.guide_width <= 2 * before.guide_width:
