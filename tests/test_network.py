@@ -136,6 +136,20 @@ def test_what_nothing_is_seen_through_is_hardly_removed() -> None:
     torch.testing.assert_close(1 / transmission_from(seen_through(haze, rough)) - 1, gain, rtol=0.05, atol=0)
 
 
+def test_where_all_is_in_dense_haze_so_is_what_is_not_seen() -> None:
+    rough, blank = torch.rand(1, 3, 32, 16), torch.full((1, 3, 32, 16), 0.7)
+    guide = torch.cat((rough, blank), dim=3)
+
+    def left_in_the_blank(gain_where_rough: float) -> float:
+        gain = torch.cat((torch.full((1, 1, 32, 16), gain_where_rough), torch.full((1, 1, 32, 16), 40.0)), dim=3)
+        haze = seen_through(haze_from(1 / (1 + gain)), guide)
+        return float((1 / transmission_from(haze) - 1)[0, 0, 16, -4])
+
+    assert left_in_the_blank(0.1) == left_in_the_blank(0.9) == pytest.approx(2, rel=0.01)
+    assert left_in_the_blank(3.0) == pytest.approx(6, rel=0.05)
+    assert left_in_the_blank(9.0) == pytest.approx(18, rel=0.05)
+
+
 TRUTH = torch.tensor([0.7, 0.74, 0.8]).view(1, 3, 1, 1)
 FARTHER = torch.linspace(0.9, 0.1, 16).view(1, 1, 16, 1).expand(1, 1, 16, 16)  # transmission
 

@@ -18,6 +18,7 @@ RADII = 2, 6  # guide pixels around which local contrast is told
 LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
 NOISE = 0.02  # standard deviation that tells nothing
 BLIND_GAIN = 2.0  # of haze that nothing is seen through
+LEAST_GAIN = 0.01  # in a geometric mean
 LEAST_WEIGHT = 1e-6  # of a pixel without haze, where that of a pixel of haze alone is 1
 LEAST_CONTRAST = 1 / 255  # standard deviation of luma around a guide pixel that shows hardly anything
 QUANTILES = 0.001, 0.005, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.995, 0.999
@@ -130,17 +131,21 @@ def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
 def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     """Bound the haze where nothing is seen through it, be it opaque or a pale sky: what it hides is not invented.
 
-    The gain is `BLIND_GAIN` times a power of what it exceeds that by; the exponent, from 0 to 1, is the share of the
-    variance around a guide pixel that is no noise.
+    The bound of the gain is `BLIND_GAIN`, or so many times the geometric mean of the gain of what is seen, if that is
+    above 1: where all lies in dense haze, so does what is not seen. A greater gain becomes the bound times a power of
+    what it exceeds it by; the exponent, from 0 to 1, is the share of the variance around a guide pixel that is no noise.
 
     Args:
         haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
         guide: ``(B, 3, S, S)``, the hazy picture.
     """
-    gain, variance = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1].square() - LEAST_VARIANCE
+    gain, contrast = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1]
+    variance = (contrast.square() - LEAST_VARIANCE).clamp(min=0)
     kept = variance / (variance + LEAST_CONTRAST**2)
-    bounded = BLIND_GAIN * (gain / BLIND_GAIN) ** kept
-    return torch.where(gain > BLIND_GAIN, haze_from(1 / (1 + bounded)), haze)
+    shares = kept / (1 + kept.sum(dim=(2, 3), keepdim=True))  # 1: a pixel of gain 1, so that a blank picture is none
+    seen = (shares * gain.clamp(min=LEAST_GAIN).log()).sum(dim=(2, 3), keepdim=True).exp()
+    bound = BLIND_GAIN * seen.clamp(min=1)
+    return torch.where(gain > bound, haze_from(1 / (1 + bound * (gain / bound) ** kept)), haze)
 
 
 def bound_tint(airlight: Tensor, haze: Tensor, guide: Tensor) -> Tensor:
