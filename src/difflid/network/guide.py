@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from difflid.haze import luma, remove_haze
 from difflid.network.blocks import local_blocks, start_at, upsample
 from difflid.network.config import DiffLI2DConfig
-from difflid.network.head import LARGEST_RESIDUAL, haze_from, transmission_from
+from difflid.network.head import LARGEST_RESIDUAL, haze_from, read_head, restore, transmission_from
 
-__all__ = ["GuideBranch", "Review", "Smoke", "Veil", "bound_tint", "seen_through"]
+__all__ = ["GuideBranch", "Retouch", "Review", "Smoke", "Veil", "bound_tint", "seen_through"]
 
 RADII = 2, 6  # guide pixels around which local contrast is told
 LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
 NOISE = 0.02  # standard deviation that tells nothing
 BLIND_GAIN = 2.0  # of haze that nothing is seen through
-LEAST_GAIN = 0.01  # in a geometric mean
 LEAST_WEIGHT = 1e-6  # of a pixel without haze, where that of a pixel of haze alone is 1
 LEAST_CONTRAST = 1 / 255  # standard deviation of luma around a guide pixel that shows hardly anything
 QUANTILES = 0.001, 0.005, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.995, 0.999
@@ -117,6 +116,34 @@ class Review(nn.Module):
         return haze, airlight
 
 
+class Retouch(nn.Module):
+    """Look at what would be left of every guide pixel, correct its haze and add a residual.
+
+    What is behind dense haze can only be supposed, and transmission and airlight cannot say so: they amplify what is
+    there, as dark or as coloured as that comes out. A residual can.
+    """
+
+    def __init__(self, config: DiffLI2DConfig) -> None:
+        super().__init__()
+        self.zoom = config.guide_zoom
+        told = config.guide_width + 9 + 8 + 1 + 3 + 3
+        self.change = nn.Sequential(
+            nn.Conv2d(told, 64, 1), nn.SiLU(), nn.Conv2d(64, 64, 1), nn.SiLU(), nn.Conv2d(64, 4, 1)
+        )
+        start_at(self.change[-1], 0.0)
+
+    def forward(self, copy: Tensor, features: Tensor, veil: Veil) -> Veil:
+        """``(B, 3, z S, z S)`` copy of the picture, features ``(B, guide_width, S, S)`` -> a veil of the same size."""
+        colours, size = _summary(copy, self.zoom).float(), features.shape[2:]
+        haze, airlight, residual = (maps.float().expand(-1, -1, *size) for maps in veil)
+        seen = read_head(torch.cat((haze, airlight), dim=1), residual)
+        guide = colours[:, :3]
+        left = restore(guide, seen).clamp(-0.5, 1.5)
+        told = (features, colours, local_contrast(guide), seen.transmission, seen.airlight, left)
+        more_haze, more = self.change(torch.cat(told, dim=1)).split((1, 3), dim=1)
+        return Veil(haze + more_haze, veil.airlight, residual + more)
+
+
 def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
     """Quantiles over the picture of what a haze leaves of ``_summary``: ``(B, 7 x quantiles)``.
 
@@ -131,9 +158,9 @@ def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
 def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     """Bound the haze where nothing is seen through it, be it opaque or a pale sky: what it hides is not invented.
 
-    The bound of the gain is `BLIND_GAIN`, or so many times the geometric mean of the gain of what is seen, if that is
-    above 1: where all lies in dense haze, so does what is not seen. A greater gain becomes the bound times a power of
-    what it exceeds it by; the exponent, from 0 to 1, is the share of the variance around a guide pixel that is no noise.
+    The bound of the gain is `BLIND_GAIN`, or so many times the median gain of what is seen if that is above 1: where
+    all lies in dense haze, so does what is not seen. What exceeds the bound does so by a power of what it did; the
+    exponent, from 0 to 1, is the share of the variance around a guide pixel that is no noise.
 
     Args:
         haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
@@ -142,10 +169,19 @@ def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     gain, contrast = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1]
     variance = (contrast.square() - LEAST_VARIANCE).clamp(min=0)
     kept = variance / (variance + LEAST_CONTRAST**2)
-    shares = kept / (1 + kept.sum(dim=(2, 3), keepdim=True))  # 1: a pixel of gain 1, so that a blank picture is none
-    seen = (shares * gain.clamp(min=LEAST_GAIN).log()).sum(dim=(2, 3), keepdim=True).exp()
-    bound = BLIND_GAIN * seen.clamp(min=1)
+    bound = BLIND_GAIN * _median(gain, kept).clamp(min=1)
     return torch.where(gain > bound, haze_from(1 / (1 + bound * (gain / bound) ** kept)), haze)
+
+
+def _median(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted median of each map of a batch, ``(B, 1, S, S)`` -> ``(B, 1, 1, 1)``; 1 where nothing has a weight."""
+    values, weights = (
+        torch.cat((each.flatten(1), torch.ones_like(each[:, 0, 0, :1])), dim=1) for each in (values, weights)
+    )
+    values, order = values.sort(dim=1)
+    below = weights.gather(1, order).cumsum(dim=1)
+    middle = (below < below[:, -1:] / 2).sum(dim=1, keepdim=True)
+    return values.gather(1, middle)[:, :, None, None]
 
 
 def bound_tint(airlight: Tensor, haze: Tensor, guide: Tensor) -> Tensor:
