@@ -151,15 +151,14 @@ class DiffLI2D(nn.Module):
         if mirrored:
             copy, content, features = copy[: len(copy) // 2], _as_one(content), _as_one(features)
             airlight = airlight if airlight is None else airlight.unflatten(0, (2, -1)).mean(dim=0)
+        veil = self._veil(features, airlight, copy)
+        if self.retouch is not None:
+            veil = self.retouch(copy, features, veil)
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
-            **self._retouched(features, airlight, copy)._asdict(),
+            **veil._asdict(),
         )
-
-    def _retouched(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:
-        veil = self._veil(features, airlight, copy)
-        return veil if self.retouch is None else self.retouch(copy, features, veil)
 
     def _veil(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:
         haze = self.coarse_haze(features)
