@@ -9,7 +9,7 @@ from torch import Tensor
 from difflid.haze import luma
 from difflid.network import Condition, DiffLI2D, Scattering, restore
 from difflid.network.blocks import sample_at
-from difflid.network.guide import Retouch, Review, Veil, bound_tint, seen_through
+from difflid.network.guide import Review, bound_tint, seen_through
 from difflid.network.head import haze_from, read_head, transmission_from
 
 
@@ -122,29 +122,6 @@ def test_a_review_sees_pictures_alone_and_in_any_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert all(map(torch.equal, together, review(hazy, features, haze, torch.logit(airlight))))
     assert not torch.equal(together[0], haze)
-
-
-def test_a_retouch_learns_what_is_supposed_behind_opaque_haze() -> None:
-    torch.manual_seed(0)
-    retouch = Retouch(replace(TINY_NETWORK, guide_retouch=True))
-    optimizer = torch.optim.Adam(retouch.parameters(), 3e-3)
-    features = torch.zeros(16, 4, 16, 16)
-
-    def error() -> torch.Tensor:
-        hazy, haze, airlight = veiled(16)
-        dense = torch.arange(16).view(1, 1, 16, 1).expand_as(haze) < 8
-        haze, hidden = torch.where(dense, 4.0, haze), torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1)
-        hazy = torch.where(dense, airlight, hazy)
-        veil = retouch(hazy, features, Veil(haze, torch.logit(airlight), torch.zeros(16, 3, 1, 1)))
-        seen = read_head(torch.cat((veil.haze, veil.airlight.expand(-1, -1, 16, 16)), dim=1), veil.residual)
-        return (restore(hazy, seen) - hidden)[:, :, :8].abs().mean()
-
-    before = error().item()
-    for _ in range(150):
-        optimizer.zero_grad()
-        error().backward()
-        optimizer.step()
-    assert error().item() < before / 4
 
 
 def test_what_nothing_is_seen_through_is_hardly_removed() -> None:

@@ -25,7 +25,7 @@ from difflid.network.blocks import (
     upsample,
 )
 from difflid.network.config import DiffLI2DConfig, LevelConfig
-from difflid.network.guide import GuideBranch, Retouch, Review, Smoke, Veil
+from difflid.network.guide import GuideBranch, Review, Smoke, Veil
 from difflid.network.head import Scattering, read_head
 
 __all__ = ["Condition", "DiffLI2D", "DiffLI2DConfig", "LevelConfig"]
@@ -97,7 +97,6 @@ class DiffLI2D(nn.Module):
         self.coarse_haze = nn.Conv2d(config.guide_width, 1, 1)
         start_at(self.coarse_haze, 0.0 if config.guide_smoke else -0.5)  # transmission 0.6
         self.review = Review(config) if config.guide_reviews else None
-        self.retouch = Retouch(config) if config.guide_retouch else None
         self.smoke = Smoke() if config.guide_smoke else None
         self.coarse_residual = nn.Conv2d(config.guide_width, 3, 1) if config.guide_smoke else None
         if self.coarse_residual is not None:
@@ -151,13 +150,10 @@ class DiffLI2D(nn.Module):
         if mirrored:
             copy, content, features = copy[: len(copy) // 2], _as_one(content), _as_one(features)
             airlight = airlight if airlight is None else airlight.unflatten(0, (2, -1)).mean(dim=0)
-        veil = self._veil(features, airlight, copy)
-        if self.retouch is not None:
-            veil = self.retouch(copy, features, veil)
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
-            **veil._asdict(),
+            **self._veil(features, airlight, copy)._asdict(),
         )
 
     def _veil(self, features: Tensor, airlight: Tensor | None, copy: Tensor) -> Veil:

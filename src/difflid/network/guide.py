@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from difflid.haze import luma, remove_haze
 from difflid.network.blocks import local_blocks, start_at, upsample
 from difflid.network.config import DiffLI2DConfig
-from difflid.network.head import LARGEST_RESIDUAL, haze_from, read_head, restore, transmission_from
+from difflid.network.head import LARGEST_RESIDUAL, haze_from, transmission_from
 
-__all__ = ["GuideBranch", "Retouch", "Review", "Smoke", "Veil", "bound_tint", "seen_through"]
+__all__ = ["GuideBranch", "Review", "Smoke", "Veil", "bound_tint", "seen_through"]
 
 RADII = 2, 6  # guide pixels around which local contrast is told
 LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
@@ -116,34 +116,6 @@ class Review(nn.Module):
         return haze, airlight
 
 
-class Retouch(nn.Module):
-    """Look at what would be left of every guide pixel, correct its haze and add a residual.
-
-    What is behind dense haze can only be supposed, and transmission and airlight cannot say so: they amplify what is
-    there, as dark or as coloured as that comes out. A residual can.
-    """
-
-    def __init__(self, config: DiffLI2DConfig) -> None:
-        super().__init__()
-        self.zoom = config.guide_zoom
-        told = config.guide_width + 9 + 8 + 1 + 3 + 3
-        self.change = nn.Sequential(
-            nn.Conv2d(told, 64, 1), nn.SiLU(), nn.Conv2d(64, 64, 1), nn.SiLU(), nn.Conv2d(64, 4, 1)
-        )
-        start_at(self.change[-1], 0.0)
-
-    def forward(self, copy: Tensor, features: Tensor, veil: Veil) -> Veil:
-        """``(B, 3, z S, z S)`` copy of the picture, features ``(B, guide_width, S, S)`` -> a veil of the same size."""
-        colours, size = _summary(copy, self.zoom).float(), features.shape[2:]
-        haze, airlight, residual = (maps.float().expand(-1, -1, *size) for maps in veil)
-        seen = read_head(torch.cat((haze, airlight), dim=1), residual)
-        guide = colours[:, :3]
-        left = restore(guide, seen).clamp(-0.5, 1.5)
-        told = (features, colours, local_contrast(guide), seen.transmission, seen.airlight, left)
-        more_haze, more = self.change(torch.cat(told, dim=1)).split((1, 3), dim=1)
-        return Veil(haze + more_haze, veil.airlight, residual + more)
-
-
 def _left(colours: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
     """Quantiles over the picture of what a haze leaves of ``_summary``: ``(B, 7 x quantiles)``.
 
@@ -174,10 +146,8 @@ def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
 
 
 def _median(values: Tensor, weights: Tensor) -> Tensor:
-    """Weighted median of each map of a batch, ``(B, 1, S, S)`` -> ``(B, 1, 1, 1)``; 1 where nothing has a weight."""
-    values, weights = (
-        torch.cat((each.flatten(1), torch.ones_like(each[:, 0, 0, :1])), dim=1) for each in (values, weights)
-    )
+    """Weighted median of the values of each map, ``(B, 1, S, S)``, and of a 1 of weight 1: ``(B, 1, 1, 1)``."""
+    values, weights = (F.pad(each.flatten(1), (0, 1), value=1.0) for each in (values, weights))
     values, order = values.sort(dim=1)
     below = weights.gather(1, order).cumsum(dim=1)
     middle = (below < below[:, -1:] / 2).sum(dim=1, keepdim=True)

@@ -52,7 +52,6 @@ class NetworkRecipe:
     guide_contrast: bool = DiffLI2DConfig.guide_contrast
     guide_smoke: bool = DiffLI2DConfig.guide_smoke
     guide_reviews: Natural = DiffLI2DConfig.guide_reviews
-    guide_retouch: bool = DiffLI2DConfig.guide_retouch
 
     def __post_init__(self) -> None:
         if self.guide_smoke and self.guide_reviews:
