@@ -147,6 +147,8 @@ def test_where_all_is_in_dense_haze_so_is_what_is_not_seen() -> None:
     assert left_in_the_blank(0.1) == left_in_the_blank(0.9) == pytest.approx(2, rel=0.01)
     assert left_in_the_blank(3.0) == pytest.approx(6, rel=0.05)
     assert left_in_the_blank(9.0) == pytest.approx(18, rel=0.05)
+    nothing_seen = seen_through(haze_from(torch.full((1, 1, 32, 32), 1 / 41)), torch.full((1, 3, 32, 32), 0.7))
+    torch.testing.assert_close(1 / transmission_from(nothing_seen) - 1, torch.full((1, 1, 32, 32), 2.0))
 
 
 TRUTH = torch.tensor([0.7, 0.74, 0.8]).view(1, 3, 1, 1)
