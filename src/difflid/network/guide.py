@@ -17,7 +17,7 @@ __all__ = ["GuideBranch", "Review", "Smoke", "Veil", "bound_tint", "seen_through
 RADII = 2, 6  # guide pixels around which local contrast is told
 LEAST_VARIANCE = 1e-6  # of luma around a guide pixel, so that its root has a slope
 NOISE = 0.02  # standard deviation that tells nothing
-BLIND_GAIN = 3.0  # of haze that nothing is seen through, times the median gain of what is seen
+BLIND_GAIN = 4.0  # of haze that nothing is seen through, times the median gain of what is seen
 LEAST_GAIN = 1e-3  # as that median counts, so that one can divide by it
 LEAST_WEIGHT = 1e-6  # of a pixel without haze, where that of a pixel of haze alone is 1
 LEAST_CONTRAST = 1 / 255  # standard deviation of luma around a guide pixel that shows hardly anything
@@ -133,7 +133,8 @@ def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
 
     The bound of the gain is `BLIND_GAIN` times the median gain of what is seen: a blank place in a picture that is else
     clear is a sky, where all lies in dense haze it is haze. What exceeds the bound does so by a power of what it did;
-    the exponent, from 0 to 1, is the share of the variance around a guide pixel that is no noise.
+    the exponent, from 0 to 1, is the share of the variance around a guide pixel that is no noise, the least one of
+    those nearby, for beside a hill fog is not seen through.
 
     Args:
         haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
@@ -142,6 +143,7 @@ def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     gain, contrast = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1]
     variance = (contrast.square() - LEAST_VARIANCE).clamp(min=0)
     kept = variance / (variance + LEAST_CONTRAST**2)
+    kept = -F.max_pool2d(-kept, 4 * RADII[0] + 1, stride=1, padding=2 * RADII[0])
     bound = BLIND_GAIN * _median(gain, kept).clamp(min=LEAST_GAIN)
     return torch.where(gain > bound, haze_from(1 / (1 + bound * (gain / bound) ** kept)), haze)
 
