@@ -110,11 +110,13 @@ def test_what_blank_fog_hides_is_not_invented_but_by_one_who_knows_smoke(smoke: 
     config = replace(TINY_NETWORK, levels=(), guide_smoke=smoke)
     dehazer = Dehazer(tiny_prior(), DiffLI2D(config), DehazerConfig(config))
     dehazer.network.coarse_haze.bias.data.fill_(20)
-    thinner = torch.tensor([0.0] * 7 + [-22.0] * 9).view(1, 1, 16, 1)  # where something is seen, below
+    thinner = torch.zeros(1, 1, 16, 16)
+    thinner[..., 7:, :12] = -22  # where most is seen: below, but for the right
     dehazer.network.coarse_haze.register_forward_hook(lambda *told: told[-1] + thinner)
     picture = torch.full((1, 3, 40, 40), 0.7)
     picture[..., 28:, :] = torch.rand(1, 3, 12, 40)
     gain = 1 / dehazer.restore(picture, dehazer.encode(picture)).transmission[0, 0] - 1
+    assert gain[36:, 34:].min() > 30
     assert (gain[:4].max() < 2.5) != smoke
 
 

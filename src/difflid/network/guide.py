@@ -143,7 +143,7 @@ def seen_through(haze: Tensor, guide: Tensor) -> Tensor:
     gain, contrast = 1 / transmission_from(haze) - 1, _local(guide, RADII[0])[1]
     variance = (contrast.square() - LEAST_VARIANCE).clamp(min=0)
     kept = variance / (variance + LEAST_CONTRAST**2)
-    kept = -F.max_pool2d(-kept, 4 * RADII[0] + 1, stride=1, padding=2 * RADII[0])
+    kept = -F.max_pool2d(-kept, 4 * RADII[0] + 1, stride=1, padding=2 * RADII[0])  # as far as `_smooth` looks
     bound = BLIND_GAIN * _median(gain, kept).clamp(min=LEAST_GAIN)
     return torch.where(gain > bound, haze_from(1 / (1 + bound * (gain / bound) ** kept)), haze)
 
