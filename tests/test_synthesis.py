@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -171,6 +172,14 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert all((a == b).all() for a, b in zip(crops[7], again[7], strict=True))
     assert not (crops[7].hazy == crops[8].hazy).all()
     assert not (crops[7].hazy == other[7].hazy).all()
+
+
+def test_the_truth_of_a_zoomed_guide_is_its_mean() -> None:
+    plain = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=4, seed=0)[3]
+    zoomed = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=4, seed=0, zoom=4)[3]
+    for name, given, before in zip(plain._fields, zoomed, plain, strict=True):
+        mean = name in ("clear_guide", "guide_transmission")
+        torch.testing.assert_close(given, F.avg_pool2d(before, 4) if mean else before)
 
 
 def test_a_batch_obeys_the_scattering_model_up_to_the_camera() -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -69,7 +70,7 @@ class HazyBatch(NamedTuple):
     clear: Tensor  # (B K, 3, c, c)
     transmission: Tensor  # (B K, 1, c, c)
     window: Tensor  # (B K, 4) top, left of the crop; height, width of the picture
-    guide: Tensor  # (B, 3, S, S) the whole hazy picture
+    guide: Tensor  # (B, 3, z S, z S) the whole hazy picture, z times as fine as what is found out
     clear_guide: Tensor  # (B, 3, S, S)
     guide_transmission: Tensor  # (B, 1, S, S)
     airlight: Tensor  # (B, 3)
@@ -147,7 +148,7 @@ class HazyCrops(Dataset[HazyBatch]):
     """
 
     photos: Sequence[Photo]
-    guide_size: int
+    guide_size: int  # z S
     crop: int
     crops: int  # of each picture
     batch: int
@@ -156,12 +157,16 @@ class HazyCrops(Dataset[HazyBatch]):
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part that is taken as a whole picture, as a share
     wholes: int = 0  # so many pictures come first without crops; a multiple of the batch
+    zoom: int = 1  # z
 
     def __getitem__(self, index: int) -> HazyBatch:
         numbers = range(index * self.batch, (index + 1) * self.batch)
         pictures = [self._picture(number) for number in numbers]
         crops, wholes = zip(*pictures, strict=True)
-        return HazyBatch(*(_stack([crop for of_one in crops for crop in of_one]) or self._no_crops()), *_stack(wholes))
+        guide, *truth, airlight, physics, skipped = _stack(wholes)
+        truth = [F.avg_pool2d(each, self.zoom) for each in truth]  # here: less to hand over
+        whole = guide, *truth, airlight, physics, skipped
+        return HazyBatch(*(_stack([crop for of_one in crops for crop in of_one]) or self._no_crops()), *whole)
 
     def _picture(self, number: int) -> tuple[Sequence[Arrays], Arrays]:
         """Crops as (hazy, clear, transmission, window), and the whole as the last fields of a HazyBatch."""

@@ -210,6 +210,7 @@ class RestorationObjective:
             pair_share=config.pair_share,
             frame=config.frame,
             wholes=config.wholes,
+            zoom=config.network.guide_zoom,
         )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
@@ -217,14 +218,12 @@ class RestorationObjective:
         config = self.config
         self._skipped += int(batch.skipped.sum())
         batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
-        zoom = self._settings.network.guide_zoom
-        wholes = (batch.guide, batch.clear_guide, batch.guide_transmission)
-        guide, clear_guide, transmission = (F.avg_pool2d(each, zoom) for each in wholes)
+        guide = F.avg_pool2d(batch.guide, self._settings.network.guide_zoom)
         content, haze = self._encode(guide).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
         seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
         with torch.autocast(hazy.device.type, enabled=False):
-            truth = Truth(clear_guide, transmission, batch.airlight, batch.physics)
+            truth = Truth(batch.clear_guide, batch.guide_transmission, batch.airlight, batch.physics)
             whole = config.coarse * self._error(coarse, guide, truth)
             if seen is None:
                 return whole
