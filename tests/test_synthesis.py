@@ -245,6 +245,22 @@ def test_pictures_are_other_parts_with_the_haze_of_their_depth() -> None:
     assert np.mean(np.array(rank) > 0.9) > 0.5  # what is near is light, and hidden least; ramps and patches aside
 
 
+def test_some_pictures_lie_under_the_haze_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    across = np.linspace(0, 1, 60, dtype=np.float32)[None].repeat(40, axis=0)
+    photos = [
+        Photo(f"{i}", Image.new("RGB", (60, 40), (200 * i, 90, 60)), depth) for i, depth in enumerate((DEPTH, across))
+    ]
+    shares = []
+    for foreign in (0.0, 0.5, 1.0):
+        monkeypatch.setattr("difflid.data.dataset.FOREIGN", foreign)
+        batch = HazyCrops(photos, guide_size=16, crop=16, crops=0, batch=400, seed=0)[0]
+        changes = [np.ptp(batch.guide_transmission.mean(dim=(1, axis)).numpy(), axis=1) for axis in (2, 3)]
+        red = batch.clear_guide[:, 0].mean(dim=(1, 2)).numpy() > 0.1  # has the depth that grows across
+        shares.append(np.mean((changes[0] < changes[1])[red & (np.maximum(*changes) > 0.05)]))
+    assert shares[0] < 0.2  # ramps and patches
+    assert shares[0] + 0.15 < shares[1] < shares[2] - 0.1
+
+
 def test_crops_and_the_whole_are_developed_alike() -> None:
     photo = Photo("0", Image.new("RGB", (64, 64), (120, 90, 60)), DEPTH)
     batch = HazyCrops([photo], guide_size=16, crop=16, crops=1, batch=64, seed=0)[0]

@@ -42,6 +42,7 @@ __all__ = ["HazyBatch", "HazyCrops", "Photo", "load_photos", "load_splits", "ref
 log = logging.getLogger(__name__)
 Arrays = tuple[NDArray[np.float32], ...]
 
+FOREIGN = 0.5  # share of the pictures under the haze of another one: where it is dense says nothing of what is there
 ATTEMPTS = 10  # pairs in a row that may be damaged
 SMALLEST_CROP = 96  # pixels of the photograph; smaller ones are magnified to the size of the crop
 
@@ -183,10 +184,9 @@ class HazyCrops(Dataset[HazyBatch]):
             yield _draw_box(size, rng)
 
     def _synthetic(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        photo = self.photos[int(rng.integers(len(self.photos)))]
-        photo = photo.framed(_draw_frame(self.frame, rng), mirrored=bool(rng.random() < 0.5))
+        photo, other = self._draw_photo(rng), self._draw_photo(rng)
         clear = photo.clear
-        haze = draw_haze(photo.depth, rng)
+        haze = draw_haze(other.depth if rng.random() < FOREIGN else photo.depth, rng)
         camera = draw_camera(haze, rng)
         taste = draw_taste(rng) if haze.present else Taste()
         crops: list[Arrays] = []
@@ -201,6 +201,10 @@ class HazyCrops(Dataset[HazyBatch]):
         transmission = in_srgb(transmission, guide, hazy_guide, haze)
         whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
+
+    def _draw_photo(self, rng: np.random.Generator) -> Photo:
+        photo = self.photos[int(rng.integers(len(self.photos)))]
+        return photo.framed(_draw_frame(self.frame, rng), mirrored=bool(rng.random() < 0.5))
 
     def _real(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
         pair, skipped = self._draw_pair(number, rng)
