@@ -170,7 +170,7 @@ class HazyCrops(Dataset[HazyBatch]):
         return HazyBatch(*(_stack([crop for of_one in crops for crop in of_one]) or self._no_crops()), *whole)
 
     def _picture(self, number: int) -> tuple[Sequence[Arrays], Arrays]:
-        """Crops as (hazy, clear, transmission, window), and the whole as the last fields of a HazyBatch, z times as fine."""
+        """Crops as (hazy, clear, transmission, window); the last fields of a HazyBatch, but all of z S pixels."""
         rng = np.random.default_rng((self.seed, number))
         real = len(self.pairs) and (not self.photos or rng.random() < self.pair_share)
         return self._real(number, rng) if real else self._synthetic(number, rng)
