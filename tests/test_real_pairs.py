@@ -107,7 +107,7 @@ def test_hazy_and_clear_show_the_same_part(frame: float) -> None:
     batch = batch_of(frame)
     assert batch.hazy.shape == batch.clear.shape == (32, 3, 32, 32)
     assert (batch.hazy / 2 - batch.clear).abs().max() < 0.01
-    assert (batch.guide / 2 - batch.clear_guide).abs().max() < 0.01
+    assert (batch.copy / 2 - batch.clear_guide).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("frame", [1.0, 0.5])
@@ -115,7 +115,7 @@ def test_crops_lie_where_their_windows_say(frame: float) -> None:
     batch = batch_of(frame)
     top, left, height, width = batch.window.unbind(1)
     for colour, start, side in ((0, left, width), (1, top, height)):
-        ramp = batch.guide[:, colour].mean(dim=1 + colour).repeat_interleave(2, 0)  # (32, 16) along the ramp
+        ramp = batch.copy[:, colour].mean(dim=1 + colour).repeat_interleave(2, 0)  # (32, 16) along the ramp
         position = (start + 16) / side * 16 - 0.5  # of the crop's centre, in pixels of the guide
         below = position.floor().clamp(0, 14).long()
         value = torch.lerp(*(ramp.gather(1, (below + i)[:, None])[:, 0] for i in (0, 1)), position - below)
@@ -123,7 +123,7 @@ def test_crops_lie_where_their_windows_say(frame: float) -> None:
 
 
 def test_a_frame_is_a_part_of_the_picture() -> None:
-    spans = {frame: batch_of(frame).guide[:, 0].amax(dim=(1, 2)) for frame in (1.0, 0.5)}
+    spans = {frame: batch_of(frame).copy[:, 0].amax(dim=(1, 2)) for frame in (1.0, 0.5)}
     assert spans[1.0].std() < 0.01
     assert spans[0.5].std() > 0.05
 

@@ -176,7 +176,7 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 def test_the_truth_of_a_zoomed_guide_is_its_mean() -> None:
     plain = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=4, seed=0)[3]
-    zoomed = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=4, seed=0, zoom=4)[3]
+    zoomed = HazyCrops(photos(), guide_size=4, crop=32, crops=2, batch=4, seed=0, guide_zoom=4)[3]
     for name, given, before in zip(plain._fields, zoomed, plain, strict=True):
         mean = name in ("clear_guide", "guide_transmission")
         torch.testing.assert_close(given, F.avg_pool2d(before, 4) if mean else before)
@@ -185,14 +185,14 @@ def test_the_truth_of_a_zoomed_guide_is_its_mean() -> None:
 def test_a_batch_obeys_the_scattering_model_up_to_the_camera() -> None:
     batch = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=64, seed=0)[0]
     assert batch.hazy.shape == batch.clear.shape == (128, 3, 32, 32)
-    assert batch.guide.shape == batch.clear_guide.shape == (64, 3, 16, 16)
+    assert batch.copy.shape == batch.clear_guide.shape == (64, 3, 16, 16)
     airlight = batch.airlight.repeat_interleave(2, 0)[:, :, None, None]
     modelled = batch.clear * batch.transmission + airlight * (1 - batch.transmission)
     errors = (modelled - batch.hazy).abs().mean(dim=(1, 2, 3))
     assert errors.median() < 0.02
     airlight = batch.airlight[:, :, None, None]
     modelled = batch.clear_guide * batch.guide_transmission + airlight * (1 - batch.guide_transmission)
-    assert (modelled - batch.guide).abs().mean(dim=(1, 2, 3)).median() < 0.02
+    assert (modelled - batch.copy).abs().mean(dim=(1, 2, 3)).median() < 0.02
     unchanged = batch.transmission.amin(dim=(1, 2, 3)) == 1
     assert unchanged.any()
     assert (batch.hazy == batch.clear)[unchanged].all()
@@ -204,7 +204,7 @@ def test_the_truth_explains_the_picture_that_the_camera_shows() -> None:
     batch = HazyCrops(greys, guide_size=16, crop=16, crops=1, batch=256, seed=0)[0]
     assert (batch.airlight <= 1).all()
     airlight, t = batch.airlight[:, :, None, None], batch.guide_transmission
-    scene = (batch.guide - airlight * (1 - t)) / t
+    scene = (batch.copy - airlight * (1 - t)) / t
     told = (t.mean(dim=(1, 2, 3)) > 0.3) & (batch.airlight.amax(1) < 1)
     assert told.sum() > 100
     assert (scene - batch.clear_guide).abs().amax(dim=(1, 2, 3))[told].median() < 1e-3

@@ -147,7 +147,7 @@ def test_a_start_without_zoom_gives_one_with_zoom_what_it_knows(
     start = saved_start(tmp_path / "start")
     config = replace(config, start=str(tmp_path / "start"), network=replace(TINY_RECIPE, guide_zoom=4))
     objective = RestorationObjective(config)
-    copy = objective.batches(4)[0].guide
+    copy = objective.batches(4)[0].copy
     assert copy.shape == (4, 3, 64, 64)
     guide = torch.nn.functional.avg_pool2d(copy, 4)
     latents = start.prior.encode(guide, (0, 500))
@@ -348,8 +348,8 @@ def test_whole_pictures_come_first_and_leave_the_network_of_the_tiles_alone(
     saved_start(tmp_path / "start")
     objective = RestorationObjective(replace(config, start=str(tmp_path / "start"), wholes=4))
     whole, both = objective.batches(4)[0], objective.batches(4)[1]
-    assert (len(whole.hazy), len(both.hazy), len(whole.guide)) == (0, 8, 4)
-    assert all(torch.equal(*each) for each in zip(objective.batches(2)[1].guide, whole.guide[2:], strict=True))
+    assert (len(whole.hazy), len(both.hazy), len(whole.copy)) == (0, 8, 4)
+    assert all(torch.equal(*each) for each in zip(objective.batches(2)[1].copy, whole.copy[2:], strict=True))
     objective.loss(objective.model, whole).backward()
     assert objective.model.stem[1].weight.grad is None
     assert objective.model.guide.stem.weight.grad is not None

@@ -71,7 +71,7 @@ class HazyBatch(NamedTuple):
     clear: Tensor  # (B K, 3, c, c)
     transmission: Tensor  # (B K, 1, c, c)
     window: Tensor  # (B K, 4) top, left of the crop; height, width of the picture
-    guide: Tensor  # (B, 3, z S, z S) the whole hazy picture, z times as fine as what is found out
+    copy: Tensor  # (B, 3, z S, z S) the whole hazy picture, of which the guide is the mean of squares of z pixels
     clear_guide: Tensor  # (B, 3, S, S)
     guide_transmission: Tensor  # (B, 1, S, S)
     airlight: Tensor  # (B, 3)
@@ -149,7 +149,7 @@ class HazyCrops(Dataset[HazyBatch]):
     """
 
     photos: Sequence[Photo]
-    guide_size: int  # z S
+    guide_size: int  # S
     crop: int
     crops: int  # of each picture
     batch: int
@@ -158,19 +158,23 @@ class HazyCrops(Dataset[HazyBatch]):
     pair_share: float = 0.5  # how often a picture is one of the pairs, where there are photographs as well
     frame: float = 1.0  # smallest side of the part that is taken as a whole picture, as a share
     wholes: int = 0  # so many pictures come first without crops; a multiple of the batch
-    zoom: int = 1  # z
+    guide_zoom: int = 1  # z
 
     def __getitem__(self, index: int) -> HazyBatch:
         numbers = range(index * self.batch, (index + 1) * self.batch)
         pictures = [self._picture(number) for number in numbers]
         crops, wholes = zip(*pictures, strict=True)
-        guide, *truth, airlight, physics, skipped = _stack(wholes)
-        truth = [F.avg_pool2d(each, self.zoom) for each in truth]  # here: less to hand over
-        whole = guide, *truth, airlight, physics, skipped
+        copy, *truth, airlight, physics, skipped = _stack(wholes)
+        truth = [F.avg_pool2d(each, self.guide_zoom) for each in truth]  # by a worker, which has less to hand over then
+        whole = copy, *truth, airlight, physics, skipped
         return HazyBatch(*(_stack([crop for of_one in crops for crop in of_one]) or self._no_crops()), *whole)
 
+    @property
+    def _copy_size(self) -> int:
+        return self.guide_zoom * self.guide_size
+
     def _picture(self, number: int) -> tuple[Sequence[Arrays], Arrays]:
-        """Crops as (hazy, clear, transmission, window); the last fields of a HazyBatch, but all of z S pixels."""
+        """Crops as (hazy, clear, transmission, window), and the last fields of a HazyBatch, all as large as the copy."""
         rng = np.random.default_rng((self.seed, number))
         real = len(self.pairs) and (not self.photos or rng.random() < self.pair_share)
         return self._real(number, rng) if real else self._synthetic(number, rng)
@@ -184,9 +188,9 @@ class HazyCrops(Dataset[HazyBatch]):
             yield _draw_box(size, rng)
 
     def _synthetic(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        photo, other = self._draw_photo(rng), self._draw_photo(rng)
-        clear = photo.clear
-        haze = draw_haze(other.depth if rng.random() < FOREIGN else photo.depth, rng)
+        photo = self._draw_photo(rng)
+        scene = self._draw_photo(rng) if rng.random() < FOREIGN else photo
+        clear, haze = photo.clear, draw_haze(scene.depth, rng)
         camera = draw_camera(haze, rng)
         taste = draw_taste(rng) if haze.present else Taste()
         crops: list[Arrays] = []
@@ -196,10 +200,10 @@ class HazyCrops(Dataset[HazyBatch]):
             transmission = in_srgb(transmission, crop, hazy, haze, box)
             hazy = photograph(hazy, camera, rng)
             crops.append((_channels_first(hazy), _channels_first(crop), transmission[None], self._window(box)))
-        guide = taste.develop(_part(clear, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR))
-        hazy_guide, transmission = render(guide, haze)
-        transmission = in_srgb(transmission, guide, hazy_guide, haze)
-        whole = (_channels_first(hazy_guide), _channels_first(guide), transmission[None], haze.airlight)
+        copy = taste.develop(_part(clear, self._copy_size, (0, 0, 1, 1), Image.Resampling.BILINEAR))
+        hazy_copy, transmission = render(copy, haze)
+        transmission = in_srgb(transmission, copy, hazy_copy, haze)
+        whole = (_channels_first(hazy_copy), _channels_first(copy), transmission[None], haze.airlight)
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
 
     def _draw_photo(self, rng: np.random.Generator) -> Photo:
@@ -215,9 +219,9 @@ class HazyCrops(Dataset[HazyBatch]):
         for box in self._boxes(number, pictures[0].size, rng):
             hazy, clear = (_part(picture, self.crop, box, Image.Resampling.BICUBIC) for picture in pictures)
             crops.append((_channels_first(hazy), _channels_first(clear), unknown, self._window(box)))
-        guides = [_part(picture, self.guide_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) for picture in pictures]
-        unknown = np.ones((1, self.guide_size, self.guide_size), np.float32)
-        whole = (*map(_channels_first, guides), unknown, np.zeros(3, np.float32))
+        copies = [_part(picture, self._copy_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) for picture in pictures]
+        unknown = np.ones((1, self._copy_size, self._copy_size), np.float32)
+        whole = (*map(_channels_first, copies), unknown, np.zeros(3, np.float32))
         return crops, (*whole, np.zeros((), np.float32), np.array(skipped, np.float32))
 
     def _draw_pair(self, number: int, rng: np.random.Generator) -> tuple[RealPair, int]:

@@ -201,7 +201,7 @@ class RestorationObjective:
         config = self.config
         return HazyCrops(
             self._train,
-            guide_size=config.network.guide_zoom * self.prior.spec.guide_size,
+            guide_size=self.prior.spec.guide_size,
             crop=config.crop,
             crops=config.crops,
             batch=size,
@@ -210,7 +210,7 @@ class RestorationObjective:
             pair_share=config.pair_share,
             frame=config.frame,
             wholes=config.wholes,
-            zoom=config.network.guide_zoom,
+            guide_zoom=config.network.guide_zoom,
         )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
@@ -218,10 +218,10 @@ class RestorationObjective:
         config = self.config
         self._skipped += int(batch.skipped.sum())
         batch = HazyBatch(*(tensor.to(config.loop.device, non_blocking=True) for tensor in batch))
-        guide = F.avg_pool2d(batch.guide, self._settings.network.guide_zoom)
+        guide = F.avg_pool2d(batch.copy, self._settings.network.guide_zoom)
         content, haze = self._encode(guide).clone()
         hazy = batch.hazy.contiguous(memory_format=torch.channels_last)
-        seen, coarse = model(hazy, batch.window, batch.guide, content, haze)
+        seen, coarse = model(hazy, batch.window, batch.copy, content, haze)
         with torch.autocast(hazy.device.type, enabled=False):
             truth = Truth(batch.clear_guide, batch.guide_transmission, batch.airlight, batch.physics)
             whole = config.coarse * self._error(coarse, guide, truth)
