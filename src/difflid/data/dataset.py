@@ -174,7 +174,7 @@ class HazyCrops(Dataset[HazyBatch]):
         return self.guide_zoom * self.guide_size
 
     def _picture(self, number: int) -> tuple[Sequence[Arrays], Arrays]:
-        """Crops as (hazy, clear, transmission, window), and the last fields of a HazyBatch, all as large as the copy."""
+        """Crops as (hazy, clear, transmission, window), then the last fields of a HazyBatch, as large as the copy."""
         rng = np.random.default_rng((self.seed, number))
         real = len(self.pairs) and (not self.photos or rng.random() < self.pair_share)
         return self._real(number, rng) if real else self._synthetic(number, rng)
