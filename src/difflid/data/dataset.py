@@ -22,6 +22,7 @@ from difflid import image
 from difflid.data.pairs import Pair
 from difflid.data.photos import decode_all, open_photo, photo_files, repeated, split_photos
 from difflid.data.real_pairs import RealPair, decode_pair
+from difflid.data.scenes import compose
 from difflid.data.shards import Shards
 from difflid.data.synthesis import (
     Box,
@@ -159,6 +160,7 @@ class HazyCrops(Dataset[HazyBatch]):
     frame: float = 1.0  # smallest side of the part that is taken as a whole picture, as a share
     wholes: int = 0  # so many pictures come first without crops; a multiple of the batch
     guide_zoom: int = 1  # z
+    composed: float = 0.0  # how often a picture under synthetic haze is a scene made of parts of the photographs
 
     def __getitem__(self, index: int) -> HazyBatch:
         numbers = range(index * self.batch, (index + 1) * self.batch)
@@ -188,8 +190,9 @@ class HazyCrops(Dataset[HazyBatch]):
             yield _draw_box(size, rng)
 
     def _synthetic(self, number: int, rng: np.random.Generator) -> tuple[Sequence[Arrays], Arrays]:
-        photo = self._draw_photo(rng)
-        scene = self._draw_photo(rng) if rng.random() < FOREIGN else photo
+        composed = rng.random() < self.composed
+        photo = self._compose(rng) if composed else self._draw_photo(rng)
+        scene = photo if composed or rng.random() >= FOREIGN else self._draw_photo(rng)
         clear, haze = photo.clear, draw_haze(scene.depth, rng)
         camera = draw_camera(haze, rng)
         taste = draw_taste(rng) if haze.present else Taste()
@@ -205,6 +208,9 @@ class HazyCrops(Dataset[HazyBatch]):
         transmission = in_srgb(transmission, copy, hazy_copy, haze)
         whole = (_channels_first(hazy_copy), _channels_first(copy), transmission[None], haze.airlight)
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
+
+    def _compose(self, rng: np.random.Generator) -> Photo:
+        return Photo("composed", *compose(lambda: self.photos[int(rng.integers(len(self.photos)))].clear, rng))
 
     def _draw_photo(self, rng: np.random.Generator) -> Photo:
         photo = self.photos[int(rng.integers(len(self.photos)))]

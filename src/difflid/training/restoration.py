@@ -81,6 +81,7 @@ class RestorationTrainingConfig:
     validation_pairs: dict[str, PairSet] = field(default_factory=dict)  # name -> pairs to validate on, at full size
     pair_share: Share = 0.5  # how often a training picture is one of the pairs, where there are photographs as well
     frame: Part = 1.0  # smallest side of the part that is taken as a whole picture, as a share
+    composed: Share = 0.0  # how often a picture under synthetic haze is a scene of sharp depth, see data.scenes
     latent_cache: str | None = None  # folder for latents of pictures that come again; None: computed every time
     wholes: Natural = 0  # so many images come first without crops, about twice as fast; a multiple of loop.batch
     start: str | None = None  # model folder or name whose weights to start from; None: at random
@@ -211,6 +212,7 @@ class RestorationObjective:
             frame=config.frame,
             wholes=config.wholes,
             guide_zoom=config.network.guide_zoom,
+            composed=config.composed,
         )
 
     def loss(self, model: nn.Module, batch: HazyBatch) -> Tensor:
