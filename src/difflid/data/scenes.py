@@ -21,6 +21,9 @@ Vector = NDArray[np.float64]
 SIDE = 320  # pixels of a picture
 LARGEST_TEXTURE = 128  # pixels of a side
 SMALLEST_PART = 10  # pixels of a photograph that become a texture, nearly plain then
+FOCAL = 0.65, 1.3  # shortest and longest focal length, in sides of the picture
+MOST_YAW, MOST_PITCH = 0.55, 0.35  # radians; farther a corner of the widest view would look past the sky
+SKY = 9.0  # its half sides in distances; more than the slope of any ray
 OVERLAP = 0.01  # metres by which walls reach through each other, so that no ray slips between
 FLAT = 1e-6  # determinant of a surface that is seen from the edge
 
@@ -61,12 +64,14 @@ def compose(paper: Callable[[], Image.Image], rng: np.random.Generator) -> tuple
     Returns:
         the picture, and its relative depth ``(h, w)`` in (0, 1], 1 the farthest.
     """
-    view = _View(rng.uniform(0.65, 1.3), np.zeros((SIDE, SIDE, 3), np.float32), np.zeros((SIDE, SIDE), np.float32))
+    view = _View(rng.uniform(*FOCAL), np.zeros((SIDE, SIDE, 3), np.float32), np.zeros((SIDE, SIDE), np.float32))
     rotation = _draw_rotation(rng)
     for thing in _draw_room(rng) if rng.random() < 0.6 else _draw_street(rng):
         texture = _draw_texture(paper(), rng)
         for surface in thing.surfaces:
-            view.paint(surface.turned(rotation), texture, rng.uniform(0.7, 1.2), _draw_blob(rng) if thing.cutout else None)
+            view.paint(
+                surface.turned(rotation), texture, rng.uniform(0.7, 1.2), _draw_blob(rng) if thing.cutout else None
+            )
     picture = view.colours * _draw_light(view.places(), rng)
     return Image.fromarray(np.rint(picture.clip(0, 255)).astype(np.uint8)), view.nearness.min() / view.nearness
 
@@ -88,10 +93,18 @@ class _View:
         size = columns.stop - columns.start, rows.stop - rows.start
         if min(size) <= 0:
             return
-        to_surface = np.linalg.inv(axes) @ self._to_rays(columns.start, rows.start)  # pixel -> (share across, down, 1) / z
+        to_surface = np.linalg.inv(axes) @ self._to_rays(
+            columns.start, rows.start
+        )  # pixel -> (share across, down, 1) / z
         x, y = (np.arange(side, dtype=np.float32) + np.float32(0.5) for side in size)
         across, down, nearness = (a * x + (b * y + c)[:, None] for a, b, c in to_surface.astype(np.float32))
-        there = (nearness > self.nearness[rows, columns]) & (across >= 0) & (down >= 0) & (across <= nearness) & (down <= nearness)
+        there = (
+            (nearness > self.nearness[rows, columns])
+            & (across >= 0)
+            & (down >= 0)
+            & (across <= nearness)
+            & (down <= nearness)
+        )
         side = min(LARGEST_TEXTURE, max(4, *size))
         to_texture = np.diag((side, side, 1)) @ to_surface / to_surface[2, 2]
         project = Image.Transform.PERSPECTIVE, to_texture.ravel()[:8], Image.Resampling.BILINEAR
@@ -119,7 +132,10 @@ class _View:
         if corners[:, 2].min() < 1e-2:
             return slice(0, SIDE), slice(0, SIDE)
         at = (corners[:, :2] / corners[:, 2:] * self.focal + 0.5) * SIDE
-        first, last = np.floor(at.min(axis=0)).clip(0, SIDE).astype(int), np.ceil(at.max(axis=0)).clip(0, SIDE).astype(int)
+        first, last = (
+            np.floor(at.min(axis=0)).clip(0, SIDE).astype(int),
+            np.ceil(at.max(axis=0)).clip(0, SIDE).astype(int),
+        )
         return slice(first[1], last[1]), slice(first[0], last[0])
 
 
@@ -140,7 +156,8 @@ def _draw_street(rng: np.random.Generator) -> Iterator[Thing]:
     left, right, top, floor = -rng.uniform(2, 15), rng.uniform(2, 15), -rng.uniform(1, 14), rng.uniform(0.8, 3)
     back = rng.uniform(12, 50)
     far = back * rng.uniform(1.0, 2.0)
-    yield _thing(Surface(np.array([-9 * far, -9 * far, far]), np.array([18 * far, 0, 0]), np.array([0, 18 * far, 0])))
+    side = SKY * far
+    yield _thing(Surface(np.array([-side, -side, far]), np.array([2 * side, 0, 0]), np.array([0, 2 * side, 0])))
     ground, _, *walls = _enclosure(left, right, top, floor, back)
     wide = np.array([100.0, 0, 0])
     yield _thing(Surface(ground.corner - wide, ground.across + 2 * wide, ground.down))
@@ -194,8 +211,10 @@ def _thing(surface: Surface) -> Thing:
 def _box(at: Vector, sides: Vector, angle: float) -> tuple[Surface, ...]:
     """Give the six faces of a box around its upper edge ``at``, turned about the vertical."""
     sine, cosine = math.sin(angle), math.cos(angle)
-    wide, high, deep = sides[0] * np.array([cosine, 0, sine]), sides[1] * np.array([0, 1.0, 0]), sides[2] * np.array(
-        [-sine, 0, cosine]
+    wide, high, deep = (
+        sides[0] * np.array([cosine, 0, sine]),
+        sides[1] * np.array([0, 1.0, 0]),
+        sides[2] * np.array([-sine, 0, cosine]),
     )
     return (
         Surface(at, wide, high),
@@ -209,8 +228,8 @@ def _box(at: Vector, sides: Vector, angle: float) -> tuple[Surface, ...]:
 
 def _draw_rotation(rng: np.random.Generator) -> Vector:
     """Turn the scene before the camera: to the side, and mostly so that the camera looks down a little."""
-    yaw, pitch = rng.normal(0, 0.35), rng.normal(-0.12, 0.15)
-    yaw = np.clip(yaw, -0.7, 0.7)
+    yaw, pitch = rng.normal(0, 0.3), rng.normal(-0.1, 0.12)
+    yaw, pitch = np.clip(yaw, -MOST_YAW, MOST_YAW), np.clip(pitch, -MOST_PITCH, MOST_PITCH)
     around_y = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])
     around_x = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])
     return np.asarray(around_x @ around_y)
