@@ -69,9 +69,8 @@ def compose(paper: Callable[[], Image.Image], rng: np.random.Generator) -> tuple
     for thing in _draw_room(rng) if rng.random() < 0.6 else _draw_street(rng):
         texture = _draw_texture(paper(), rng)
         for surface in thing.surfaces:
-            view.paint(
-                surface.turned(rotation), texture, rng.uniform(0.7, 1.2), _draw_blob(rng) if thing.cutout else None
-            )
+            shade, blob = rng.uniform(0.7, 1.2), _draw_blob(rng) if thing.cutout else None
+            view.paint(surface.turned(rotation), texture, shade, blob)
     picture = view.colours * _draw_light(view.places(), rng)
     return Image.fromarray(np.rint(picture.clip(0, 255)).astype(np.uint8)), view.nearness.min() / view.nearness
 
@@ -93,18 +92,12 @@ class _View:
         size = columns.stop - columns.start, rows.stop - rows.start
         if min(size) <= 0:
             return
-        to_surface = np.linalg.inv(axes) @ self._to_rays(
-            columns.start, rows.start
-        )  # pixel -> (share across, down, 1) / z
+        # (share across, share down, 1) / z of the pixel (x, y, 1)
+        to_surface = np.linalg.inv(axes) @ self._to_rays(columns.start, rows.start)
         x, y = (np.arange(side, dtype=np.float32) + np.float32(0.5) for side in size)
         across, down, nearness = (a * x + (b * y + c)[:, None] for a, b, c in to_surface.astype(np.float32))
-        there = (
-            (nearness > self.nearness[rows, columns])
-            & (across >= 0)
-            & (down >= 0)
-            & (across <= nearness)
-            & (down <= nearness)
-        )
+        there = (np.minimum(across, down) >= 0) & (np.maximum(across, down) <= nearness)
+        there &= nearness > self.nearness[rows, columns]
         side = min(LARGEST_TEXTURE, max(4, *size))
         to_texture = np.diag((side, side, 1)) @ to_surface / to_surface[2, 2]
         project = Image.Transform.PERSPECTIVE, to_texture.ravel()[:8], Image.Resampling.BILINEAR
@@ -131,11 +124,8 @@ class _View:
         corners = np.stack((corner, corner + across, corner + down, corner + across + down))
         if corners[:, 2].min() < 1e-2:
             return slice(0, SIDE), slice(0, SIDE)
-        at = (corners[:, :2] / corners[:, 2:] * self.focal + 0.5) * SIDE
-        first, last = (
-            np.floor(at.min(axis=0)).clip(0, SIDE).astype(int),
-            np.ceil(at.max(axis=0)).clip(0, SIDE).astype(int),
-        )
+        at = ((corners[:, :2] / corners[:, 2:] * self.focal + 0.5) * SIDE).clip(0, SIDE)
+        first, last = np.floor(at.min(axis=0)).astype(int), np.ceil(at.max(axis=0)).astype(int)
         return slice(first[1], last[1]), slice(first[0], last[0])
 
 
@@ -209,13 +199,10 @@ def _thing(surface: Surface) -> Thing:
 
 
 def _box(at: Vector, sides: Vector, angle: float) -> tuple[Surface, ...]:
-    """Give the six faces of a box around its upper edge ``at``, turned about the vertical."""
+    """Give the six faces of a box from an upper corner, turned about the vertical."""
     sine, cosine = math.sin(angle), math.cos(angle)
-    wide, high, deep = (
-        sides[0] * np.array([cosine, 0, sine]),
-        sides[1] * np.array([0, 1.0, 0]),
-        sides[2] * np.array([-sine, 0, cosine]),
-    )
+    wide, high = sides[0] * np.array([cosine, 0, sine]), sides[1] * np.array([0, 1.0, 0])
+    deep = sides[2] * np.array([-sine, 0, cosine])
     return (
         Surface(at, wide, high),
         Surface(at, deep, high),
@@ -248,9 +235,8 @@ def _draw_blob(rng: np.random.Generator) -> Image.Image:
     cells = int(rng.integers(4, 9))
     middle = np.hanning(cells + 2)[1:-1]
     field = 2.2 * np.outer(middle, middle) - 0.8 + rng.normal(0, 0.45, (cells, cells))
-    return Image.fromarray((field * 127 + 127).clip(0, 255).astype(np.uint8)).resize(
-        (LARGEST_TEXTURE, LARGEST_TEXTURE), Image.Resampling.BICUBIC
-    )
+    coarse = Image.fromarray((field * 127 + 127).clip(0, 255).astype(np.uint8))
+    return coarse.resize((LARGEST_TEXTURE, LARGEST_TEXTURE), Image.Resampling.BICUBIC)
 
 
 def _draw_light(places: Array, rng: np.random.Generator) -> Array:
