@@ -517,3 +517,8 @@ def test_an_unknown_loss_is_refused(config: RestorationTrainingConfig, losses: d
 def test_a_recipe_without_data_is_refused(config: RestorationTrainingConfig) -> None:
     with pytest.raises(ConfigError, match="neither photos nor train_pairs"):
         replace(config, train_pairs={})
+
+
+def test_scenes_are_not_composed_without_photographs(config: RestorationTrainingConfig) -> None:
+    with pytest.raises(ConfigError, match="papered with parts of photographs: expected photos"):
+        replace(config, composed=0.3)

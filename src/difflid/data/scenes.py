@@ -214,7 +214,7 @@ def _box(at: Vector, sides: Vector, angle: float) -> tuple[Surface, ...]:
 
 
 def _draw_rotation(rng: np.random.Generator) -> Vector:
-    """Turn the scene before the camera: to the side, and mostly so that the camera looks down a little."""
+    """Turn the scene before the camera: to the side, and mostly so that the camera looks up a little."""
     yaw, pitch = rng.normal(0, 0.3), rng.normal(-0.1, 0.12)
     yaw, pitch = np.clip(yaw, -MOST_YAW, MOST_YAW), np.clip(pitch, -MOST_PITCH, MOST_PITCH)
     around_y = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])

@@ -112,6 +112,8 @@ class RestorationTrainingConfig:
             raise ConfigError(f"crop {self.crop} is no multiple of {stride}, 2 for each level of the network")
         if self.repeats and not self.photos:
             raise ConfigError("repeats say how often photographs are taken: expected photos")
+        if self.composed and not self.photos:
+            raise ConfigError("composed scenes are papered with parts of photographs: expected photos")
         if self.wholes % self.loop.batch:
             raise ConfigError(f"wholes {self.wholes} is no multiple of loop.batch {self.loop.batch}")
         if self.network.widths and self.wholes > self.loop.images:
