@@ -77,11 +77,23 @@ def test_the_airlight_is_what_the_cells_that_know_it_say(network: DiffLI2D) -> N
     assert guide.witness is not None and guide.airlight is not None  # noqa: PT018
     inputs = torch.rand(2, 3, 16, 16), *torch.randn(2, 2, 8, 8, 8)
     torch.nn.init.zeros_(guide.witness.weight)
-    torch.testing.assert_close(guide(*inputs)[1], guide.airlight(seen[-1].mean(dim=1)))
+    torch.testing.assert_close(guide(*inputs)[1], guide.airlight(seen[-1].mean(dim=1))[:, :, None, None])
     torch.nn.init.constant_(guide.witness.weight, 1e4)
     airlight = guide(*inputs)[1]
     knows = seen[-1].sum(dim=2).argmax(dim=1)
-    torch.testing.assert_close(airlight, guide.airlight(seen[-1][torch.arange(2), knows]))
+    torch.testing.assert_close(airlight, guide.airlight(seen[-1][torch.arange(2), knows])[:, :, None, None])
+
+
+def test_a_glow_is_grey_and_makes_the_airlight_uneven() -> None:
+    network = DiffLI2D(replace(TINY_NETWORK, guide_glow=True))
+    inputs = torch.rand(2, 3, 16, 16), *torch.randn(2, 2, 8, 8, 8)
+    even = network.condition(*inputs).airlight
+    assert torch.equal(even, even[..., :1, :1].expand(-1, -1, 16, 16))
+    assert network.guide.glow is not None
+    network.guide.glow.weight.data.normal_()
+    glow = network.condition(*inputs).airlight - even
+    assert glow.std(dim=(2, 3)).min() > 1e-2
+    torch.testing.assert_close(glow, glow[:, :1].expand(-1, 3, -1, -1), atol=1e-5, rtol=0)
 
 
 def veiled(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

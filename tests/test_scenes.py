@@ -91,8 +91,7 @@ def test_some_training_pictures_are_composed() -> None:
         if composed == 1:
             jumps = batch.guide_transmission.diff(dim=3).abs().amax(dim=(1, 2, 3))
             assert (jumps > 0.05).float().mean() > 0.5
-        airlight = batch.airlight[:, :, None, None]
-        modelled = batch.clear_guide * batch.guide_transmission + airlight * (1 - batch.guide_transmission)
+        modelled = batch.clear_guide * batch.guide_transmission + batch.airlight * (1 - batch.guide_transmission)
         assert (modelled - batch.copy).abs().mean(dim=(1, 2, 3)).median() < 0.02
     assert spreads[0] == 0
     assert 0.3 < spreads[1] < 0.7

@@ -24,6 +24,7 @@ from difflid.data.synthesis import (
 )
 from difflid.data.synthetic_pairs import write_pairs
 from difflid.errors import DataError
+from difflid.network.blocks import sample_at
 
 DEPTH = np.linspace(1, 0, 40, dtype=np.float32)[:, None].repeat(60, axis=1)
 
@@ -42,19 +43,26 @@ def test_densities_range_from_none_to_nearly_blank() -> None:
 def test_half_of_the_haze_is_grey_and_of_one_density() -> None:
     hazes = [haze for haze in draws() if haze.present]
     grey = [
-        np.ptp(haze.airlight) < 0.04 and not (haze.linear or haze.angstrom or haze.slope is not None) for haze in hazes
+        np.ptp(haze.airlight) < 0.04 and not (haze.linear or haze.angstrom or haze.glow is not None) for haze in hazes
     ]
     by_depth = [np.ptp(haze.optical_depth, axis=1).max() < 1e-6 for haze in hazes]  # the depth is that of the row
     assert 0.45 < np.mean(np.logical_and(grey, by_depth)) < 0.65
-    uneven = [haze.slope is not None for haze in hazes]
+    uneven = [haze.glow is not None for haze in hazes]
     assert 0.2 < np.mean(uneven) < 0.4
 
 
 def test_some_haze_begins_behind_near_things_and_some_before_them() -> None:
-    depths = [haze.optical_depth for haze in draws(1000) if haze.present and haze.slope is None]
+    depths = [haze.optical_depth for haze in draws(1000) if haze.present and haze.glow is None]
     near, far = (np.array([depth[row].mean() for depth in depths]) for row in (-4, 0))  # the far end is the first row
     assert 0.02 < ((near == 0) & (far > 0.3)).mean() < 0.2
     assert (near > 0.1).mean() > 0.3
+
+
+def test_dense_smoke_is_lit_unevenly() -> None:
+    dense = [haze for haze in draws(2000) if haze.optical_depth.mean() > 2.5]
+    lit = np.array([0.0 if haze.glow is None else haze.airlight_at((20, 20), (0, 0, 1, 1)).std() for haze in dense])
+    assert (lit > 0.05).mean() > 0.4
+    assert np.mean([haze.airlight.mean() < 0.7 for haze in dense]) > 0.2
 
 
 def test_much_haze_is_white() -> None:
@@ -92,15 +100,14 @@ def test_render_is_the_scattering_model() -> None:
     np.testing.assert_allclose(hazy[3, 4], [0.4, 0.45, 0.5], atol=1e-6)
 
 
-def test_a_sloping_airlight_is_brighter_on_one_side_and_never_leaves_its_range() -> None:
-    slope = np.array([[0.2, 0.2, 0.1], [0.0, 0.0, 0.0]], np.float32)
+def test_an_uneven_airlight_is_brighter_on_one_side_and_never_leaves_its_range() -> None:
+    glow = np.linspace(-0.1, 0.1, 50, dtype=np.float32)[:, None] * np.array([1, 1, 0.5], np.float32)
     even = Haze(np.full((4, 4), 20.0, np.float32), np.array([0.8, 0.9, 1.0], np.float32), linear=False)
-    sloping = replace(even, slope=slope)
-    veil = render(np.zeros((3, 200, 3), np.float32), sloping)[0]
+    veil = render(np.zeros((3, 200, 3), np.float32), replace(even, glow=glow[None]))[0]
     np.testing.assert_allclose(veil[:, 100], np.broadcast_to(even.airlight, (3, 3)), atol=2e-3)
     np.testing.assert_allclose(veil[1, 0], [0.72, 0.81, 0.95], atol=2e-3)
     np.testing.assert_allclose(veil[1, -1], [0.88, 0.99, 1.0], atol=2e-3)
-    down = render(np.zeros((200, 3, 3), np.float32), replace(even, slope=slope[::-1]))[0]
+    down = render(np.zeros((200, 3, 3), np.float32), replace(even, glow=glow[:, None]))[0]
     np.testing.assert_array_equal(down, veil.swapaxes(0, 1))
 
 
@@ -112,11 +119,11 @@ def test_linear_light_keeps_the_ends() -> None:
     np.testing.assert_allclose(render(clear, thick)[0], np.broadcast_to(airlight, clear.shape), atol=1e-5)
 
 
-@pytest.mark.parametrize("slope", [None, np.full((2, 3), 0.2, np.float32)])
+@pytest.mark.parametrize("glow", [None, np.linspace(-0.2, 0.2, 48, dtype=np.float32).reshape(4, 4, 3)])
 @pytest.mark.parametrize("linear", [False, True])
-def test_the_transmission_in_srgb_undoes_the_haze(linear: bool, slope: NDArray[np.float32] | None) -> None:
+def test_the_transmission_in_srgb_undoes_the_haze(linear: bool, glow: NDArray[np.float32] | None) -> None:
     clear, box = np.random.default_rng(0).random((6, 6, 1), np.float32).repeat(3, axis=2), (0.5, 0.25, 1, 0.75)
-    haze = Haze(np.full((4, 4), 0.7, np.float32), np.full(3, 0.8, np.float32), linear, slope=slope)
+    haze = Haze(np.full((4, 4), 0.7, np.float32), np.full(3, 0.8, np.float32), linear, glow=glow)
     airlight = np.broadcast_to(haze.airlight_at((6, 6), box), clear.shape)
     clear[0, 0] = airlight[0, 0]
     hazy, physical = render(clear, haze, box)
@@ -130,7 +137,7 @@ def test_the_transmission_in_srgb_undoes_the_haze(linear: bool, slope: NDArray[n
 
 def test_a_part_rendered_alone_is_the_part_of_the_whole() -> None:
     clear = np.random.default_rng(0).random((80, 120, 3), np.float32)
-    haze = next(haze for haze in draws(clear_share=0) if haze.slope is not None)
+    haze = next(haze for haze in draws(clear_share=0) if haze.glow is not None)
     whole, _ = render(clear, haze)
     part, _ = render(clear[20:60, 30:90], haze, (0.25, 0.25, 0.75, 0.75))
     np.testing.assert_allclose(part, whole[20:60, 30:90], atol=5e-3)
@@ -178,7 +185,7 @@ def test_the_truth_of_a_zoomed_guide_is_its_mean() -> None:
     plain = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=4, seed=0)[3]
     zoomed = HazyCrops(photos(), guide_size=4, crop=32, crops=2, batch=4, seed=0, guide_zoom=4)[3]
     for name, given, before in zip(plain._fields, zoomed, plain, strict=True):
-        mean = name in ("clear_guide", "guide_transmission")
+        mean = name in ("clear_guide", "guide_transmission", "airlight")
         torch.testing.assert_close(given, F.avg_pool2d(before, 4) if mean else before)
 
 
@@ -186,12 +193,11 @@ def test_a_batch_obeys_the_scattering_model_up_to_the_camera() -> None:
     batch = HazyCrops(photos(), guide_size=16, crop=32, crops=2, batch=64, seed=0)[0]
     assert batch.hazy.shape == batch.clear.shape == (128, 3, 32, 32)
     assert batch.copy.shape == batch.clear_guide.shape == (64, 3, 16, 16)
-    airlight = batch.airlight.repeat_interleave(2, 0)[:, :, None, None]
+    airlight = sample_at(batch.airlight.repeat_interleave(2, 0), batch.window, (32, 32), 1)
     modelled = batch.clear * batch.transmission + airlight * (1 - batch.transmission)
     errors = (modelled - batch.hazy).abs().mean(dim=(1, 2, 3))
     assert errors.median() < 0.02
-    airlight = batch.airlight[:, :, None, None]
-    modelled = batch.clear_guide * batch.guide_transmission + airlight * (1 - batch.guide_transmission)
+    modelled = batch.clear_guide * batch.guide_transmission + batch.airlight * (1 - batch.guide_transmission)
     assert (modelled - batch.copy).abs().mean(dim=(1, 2, 3)).median() < 0.02
     unchanged = batch.transmission.amin(dim=(1, 2, 3)) == 1
     assert unchanged.any()
@@ -203,9 +209,9 @@ def test_the_truth_explains_the_picture_that_the_camera_shows() -> None:
     greys = [Photo("0", Image.new("RGB", (64, 64), (100, 100, 100)), DEPTH)]
     batch = HazyCrops(greys, guide_size=16, crop=16, crops=1, batch=256, seed=0)[0]
     assert (batch.airlight <= 1).all()
-    airlight, t = batch.airlight[:, :, None, None], batch.guide_transmission
-    scene = (batch.copy - airlight * (1 - t)) / t
-    told = (t.mean(dim=(1, 2, 3)) > 0.3) & (batch.airlight.amax(1) < 1)
+    t = batch.guide_transmission
+    scene = (batch.copy - batch.airlight * (1 - t)) / t
+    told = (t.mean(dim=(1, 2, 3)) > 0.3) & (batch.airlight.amax(dim=(1, 2, 3)) < 1)
     assert told.sum() > 100
     assert (scene - batch.clear_guide).abs().amax(dim=(1, 2, 3))[told].median() < 1e-3
 

@@ -575,6 +575,7 @@ def test_overrides_and_their_types() -> None:
         ("validation_photos=-1", "validation_photos must be at least 0"),
         ("losses.l1=-1", r"losses\.l1 must be at least 0"),
         ("network={guide_smoke = true, guide_reviews = 1}", "guide_smoke has none"),
+        ("network={guide_smoke = true, guide_glow = true}", "guide_smoke has none"),
         ("wholes=400032", r"wholes 400032 .* of loop\.images 400000"),
     ],
 )

@@ -128,7 +128,7 @@ def test_the_loss_of_pairs_falls(config: RestorationTrainingConfig) -> None:
 def test_unknown_physics_is_no_part_of_the_loss(config: RestorationTrainingConfig) -> None:
     objective = RestorationObjective(config)
     batch = objective.batches(4)[0]
-    other = batch._replace(airlight=torch.rand(4, 3), transmission=torch.rand_like(batch.transmission))
+    other = batch._replace(airlight=torch.rand_like(batch.airlight), transmission=torch.rand_like(batch.transmission))
     assert torch.equal(objective.loss(objective.model, batch), objective.loss(objective.model, other))
     known = other._replace(physics=torch.ones(4))
     assert not torch.equal(objective.loss(objective.model, batch), objective.loss(objective.model, known))
@@ -183,16 +183,17 @@ def test_a_start_gives_the_parts_that_both_networks_have(config: RestorationTrai
         RestorationObjective(narrower)
 
 
-def test_reviews_may_come_and_go(config: RestorationTrainingConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "weight"), [("guide_reviews", "review.change.4"), ("guide_glow", "guide.glow")])
+def test_parts_may_come_and_go(config: RestorationTrainingConfig, tmp_path: Path, part: str, weight: str) -> None:
     start = saved_start(tmp_path / "start")
-    reviewed = replace(config, start=str(tmp_path / "start"), network=replace(TINY_RECIPE, guide_reviews=2))
-    objective = RestorationObjective(reviewed)
+    more = replace(config, start=str(tmp_path / "start"), network=replace(TINY_RECIPE, **{part: 1}))
+    objective = RestorationObjective(more)
     copy, latents = torch.rand(2, 3, 16, 16), start.prior.encode(torch.rand(2, 3, 16, 16), (0, 500))
     one, other = (network.condition(copy, *latents) for network in (start.network, objective.model))
-    torch.testing.assert_close((one.haze, one.airlight), (other.haze, other.airlight))
-    result = train_restoration(reviewed)
+    torch.testing.assert_close((one.haze, one.airlight.expand_as(other.airlight)), (other.haze, other.airlight))
+    result = train_restoration(more)
     learnt = Dehazer.from_pretrained(result).network.state_dict()
-    assert learnt["review.change.4.weight"].abs().max() > 0
+    assert learnt[f"{weight}.weight"].abs().max() > 0
     smoke = replace(config, start=str(result), network=replace(TINY_RECIPE, guide_smoke=True))
     kept = RestorationObjective(smoke).model.state_dict()
     assert torch.equal(kept["guide.stem.weight"], learnt["guide.stem.weight"])

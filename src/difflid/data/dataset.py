@@ -75,7 +75,7 @@ class HazyBatch(NamedTuple):
     copy: Tensor  # (B, 3, z S, z S) the whole hazy picture, of which the guide is the mean of squares of z pixels
     clear_guide: Tensor  # (B, 3, S, S)
     guide_transmission: Tensor  # (B, 1, S, S)
-    airlight: Tensor  # (B, 3)
+    airlight: Tensor  # (B, 3, S, S)
     physics: Tensor  # (B,) 1 where transmission and airlight are known, 0 where the haze is real and they say nothing
     skipped: Tensor  # (B,) damaged pairs that were drawn first and left out
 
@@ -166,9 +166,9 @@ class HazyCrops(Dataset[HazyBatch]):
         numbers = range(index * self.batch, (index + 1) * self.batch)
         pictures = [self._picture(number) for number in numbers]
         crops, wholes = zip(*pictures, strict=True)
-        copy, *truth, airlight, physics, skipped = _stack(wholes)
+        copy, *truth, physics, skipped = _stack(wholes)
         truth = [F.avg_pool2d(each, self.guide_zoom) for each in truth]  # by a worker, which has less to hand over then
-        whole = copy, *truth, airlight, physics, skipped
+        whole = copy, *truth, physics, skipped
         return HazyBatch(*(_stack([crop for of_one in crops for crop in of_one]) or self._no_crops()), *whole)
 
     @property
@@ -206,7 +206,8 @@ class HazyCrops(Dataset[HazyBatch]):
         copy = taste.develop(_part(clear, self._copy_size, (0, 0, 1, 1), Image.Resampling.BILINEAR))
         hazy_copy, transmission = render(copy, haze)
         transmission = in_srgb(transmission, copy, hazy_copy, haze)
-        whole = (_channels_first(hazy_copy), _channels_first(copy), transmission[None], haze.airlight)
+        airlight = np.broadcast_to(haze.airlight_at(transmission.shape, (0, 0, 1, 1)), copy.shape)
+        whole = (*map(_channels_first, (hazy_copy, copy)), transmission[None], _channels_first(airlight))
         return crops, (*whole, np.ones((), np.float32), np.zeros((), np.float32))
 
     def _compose(self, rng: np.random.Generator) -> Photo:
@@ -227,7 +228,7 @@ class HazyCrops(Dataset[HazyBatch]):
             crops.append((_channels_first(hazy), _channels_first(clear), unknown, self._window(box)))
         copies = [_part(picture, self._copy_size, (0, 0, 1, 1), Image.Resampling.BILINEAR) for picture in pictures]
         unknown = np.ones((1, self._copy_size, self._copy_size), np.float32)
-        whole = (*map(_channels_first, copies), unknown, np.zeros(3, np.float32))
+        whole = (*map(_channels_first, copies), unknown, np.zeros_like(unknown, shape=(3, *unknown.shape[1:])))
         return crops, (*whole, np.zeros((), np.float32), np.array(skipped, np.float32))
 
     def _draw_pair(self, number: int, rng: np.random.Generator) -> tuple[RealPair, int]:

@@ -214,8 +214,8 @@ def _box(at: Vector, sides: Vector, angle: float) -> tuple[Surface, ...]:
 
 
 def _draw_rotation(rng: np.random.Generator) -> Vector:
-    """Turn the scene before the camera: to the side, and mostly so that the camera looks up a little."""
-    yaw, pitch = rng.normal(0, 0.3), rng.normal(-0.1, 0.12)
+    """Turn the scene before the camera: to the side, and so that the camera looks down a little, or up."""
+    yaw, pitch = rng.normal(0, 0.3), rng.normal(0.06, 0.15)
     yaw, pitch = np.clip(yaw, -MOST_YAW, MOST_YAW), np.clip(pitch, -MOST_PITCH, MOST_PITCH)
     around_y = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])
     around_x = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])

@@ -32,6 +32,7 @@ Array = NDArray[np.float32]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
 
 FIELD = 96  # side of the map of optical depth where there is no depth map
+GLOW = 32  # side of the map by which airlight is uneven
 HOMOGENEOUS = 0.5  # share of the hazy pictures
 LARGEST_OPTICAL_DEPTH = 4.0  # t is at least 0.018
 UNSEEN = np.float32(1e-4)  # squared contrast with the airlight that says little about the transmission
@@ -46,7 +47,7 @@ class Haze:
     airlight: Array  # (3,) RGB in [0, 1]
     linear: bool  # mixed in linear light rather than in sRGB values
     angstrom: float = 0.0  # Angstrom exponent: how much faster the optical depth grows towards blue
-    slope: Array | None = None  # (2, 3) by how much of itself the airlight grows over the width and over the height
+    glow: Array | None = None  # (h, w, 3), by how much of itself the airlight is more in each place; at any resolution
 
     @property
     def present(self) -> bool:
@@ -55,11 +56,10 @@ class Haze:
 
     def airlight_at(self, shape: tuple[int, int], box: Box) -> Array:
         """Give the airlight in a part of the picture, ``(h, w, 3)`` in [0, 1] or, where it is even, ``(3,)``."""
-        if self.slope is None:
+        if self.glow is None:
             return self.airlight
-        across, down = _centres(box[0], box[2], shape[1]), _centres(box[1], box[3], shape[0])
-        growth = across[None, :, None] * self.slope[0] + down[:, None, None] * self.slope[1]
-        return np.asarray((self.airlight * (1 + growth)).clip(0, 1), np.float32)
+        glow = [resample(colour, shape[::-1], box) for colour in np.moveaxis(self.glow, 2, 0)]
+        return np.asarray((self.airlight * (1 + np.stack(glow, axis=-1))).clip(0, 1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,16 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
         return Haze(np.zeros(shape, np.float32), np.ones(3, np.float32), linear=False)
     if rng.random() < HOMOGENEOUS:
         return _homogeneous(depth, shape, rng)
-    airlight = _draw_airlight(rng)
+    kind = rng.choice(["scene", "veil", "smoke"], p=[0.57, 0.2, 0.23])
+    airlight = _draw_airlight(rng, dim=0.5 if kind == "smoke" else 0.12)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
-    slope = _draw_slope(rng) if rng.random() < 0.6 else None
-    kind = rng.choice(["scene", "veil", "blank"], p=[0.63, 0.22, 0.15])
-    if kind == "scene":
-        optical = _scene(depth, shape, rng)
-    elif kind == "veil":
-        optical = _veil(depth, shape, rng)
-    else:
-        optical = _log_uniform(rng, 0.9, 3.5) * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
-    return Haze(_bounded(optical), airlight, linear, angstrom, slope)
+    if kind == "smoke":
+        lamps = _draw_glow(rng, slope=0.4, spread=rng.uniform(0.0, 0.25))
+        return Haze(_bounded(_smoke(depth, shape, rng)), airlight, linear, angstrom, lamps)
+    optical = _scene(depth, shape, rng) if kind == "scene" else _veil(depth, shape, rng)
+    glow = _draw_glow(rng, slope=0.2) if rng.random() < 0.6 else None
+    return Haze(_bounded(optical), airlight, linear, angstrom, glow)
 
 
 def _homogeneous(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Haze:
@@ -139,6 +137,13 @@ def _veil(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator)
     return _optical_depth(density, near, _distance(depth, shape, rng))
 
 
+def _smoke(depth: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """Optical depth of dense smoke, in patches: mostly nothing is seen but what is near."""
+    near = rng.uniform(0.3, 1.2)
+    optical = _optical_depth(_log_uniform(rng, 1.2, 5.0), near, _distance(depth, shape, rng))
+    return optical * _patches(shape, rng, spread=rng.uniform(0.0, 0.35))
+
+
 def _optical_depth(density: float, near: float, distance: Array) -> Array:
     """Haze of one density, a share of ``near`` of it in front of the nearest thing; negative: it begins behind that."""
     return np.asarray(density * (near + (1 - near) * distance), np.float32)
@@ -161,10 +166,12 @@ def _gradient(shape: tuple[int, int], rng: np.random.Generator) -> Array:
     return np.asarray(ramp ** np.exp(rng.uniform(-1, 1)), np.float32)
 
 
-def _patches(shape: tuple[int, int], rng: np.random.Generator, *, spread: float) -> Array:
+def _patches(
+    shape: tuple[int, int], rng: np.random.Generator, *, spread: float, finer: tuple[float, float] = (0.7, 0.35)
+) -> Array:
     """A smooth positive random field around 1, of coarse and finer blobs."""
     field = np.zeros(shape, np.float32)
-    for cells, weight in ((2, 1.0), (4, 0.7), (8, 0.35)):
+    for cells, weight in zip((2, 4, 8), (1.0, *finer), strict=True):
         field += weight * resample(rng.standard_normal((cells, cells)).astype(np.float32), (shape[1], shape[0]))
     return np.asarray(np.exp(spread * field / (field.std() + 1e-6)), np.float32)
 
@@ -177,18 +184,25 @@ def _bounded(optical: Array) -> Array:
     return np.clip(optical, 0, LARGEST_OPTICAL_DEPTH).astype(np.float32)
 
 
-def _draw_airlight(rng: np.random.Generator) -> Array:
-    """Mostly bright; half of it grey, a third as blue as the sky, the rest as warm as dust; sometimes dim."""
-    level = rng.uniform(0.7, 1.03) if rng.random() < 0.88 else rng.uniform(0.4, 0.7)
+def _draw_airlight(rng: np.random.Generator, *, dim: float) -> Array:
+    """Mostly bright, a share of it dim; half of it grey, a third as blue as the sky, the rest as warm as dust."""
+    level = rng.uniform(0.4, 0.7) if rng.random() < dim else rng.uniform(0.7, 1.03)
     tint = rng.choice(["grey", "blue", "warm"], p=[0.5, 0.34, 0.16])
     tilt = {"grey": 0.0, "blue": rng.uniform(0.02, 0.3), "warm": -rng.uniform(0.02, 0.2)}[tint]
     colour = level * np.array([1 - tilt, 1 - tilt / 3, 1 + tilt / 2]) + rng.normal(0, 0.008, 3)
     return np.clip(colour, 0, 1).astype(np.float32)
 
 
-def _draw_slope(rng: np.random.Generator) -> Array:
-    """Let the sun stand somewhere: one side of the veil is brighter than the other, and its colour a little another."""
-    return np.asarray(rng.normal(0, 0.2, (2, 1)) + rng.normal(0, 0.03, (2, 3)), np.float32)
+def _draw_glow(rng: np.random.Generator, *, slope: float, spread: float = 0.0) -> Array:
+    """Let the sun stand somewhere: one side of the veil is brighter than the other, and its colour a little another.
+
+    And where it is smoke, let it be lit in patches.
+    """
+    across, down = rng.normal(0, slope, (2, 1)) + rng.normal(0, 0.03, (2, 3))
+    places = (np.arange(GLOW) + 0.5) / GLOW - 0.5
+    light = 1 + places[None, :, None] * across + places[:, None, None] * down
+    lamps = _patches((GLOW, GLOW), rng, spread=spread, finer=(0.5, 0.1))
+    return np.asarray(light * lamps[..., None] - 1, np.float32)
 
 
 def draw_camera(haze: Haze, rng: np.random.Generator) -> Camera:
@@ -254,11 +268,6 @@ def resample(field: Array, size: tuple[int, int], box: Box = (0, 0, 1, 1)) -> Ar
     height, width = field.shape
     pixels = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
     return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BILINEAR, box=pixels))
-
-
-def _centres(first: float, last: float, count: int) -> Array:
-    """Where ``count`` pixels between two places lie, from -0.5 to 0.5 over the whole picture."""
-    return np.asarray(first + (np.arange(count) + 0.5) / count * (last - first) - 0.5, np.float32)
 
 
 def _jpeg(picture: Array, quality: int, rng: np.random.Generator) -> Array:

@@ -149,7 +149,7 @@ class DiffLI2D(nn.Module):
         features, airlight = self.guide(copy, content, haze)
         if mirrored:
             copy, content, features = copy[: len(copy) // 2], _as_one(content), _as_one(features)
-            airlight = airlight if airlight is None else airlight.unflatten(0, (2, -1)).mean(dim=0)
+            airlight = airlight if airlight is None else _as_one(airlight)
         return Condition(
             modulations=tuple(level.hae.modulation(features) for level in self._levels),
             keys_values=tuple(level.cim.keys_values(content) if level.cim else None for level in self._levels),
@@ -161,7 +161,7 @@ class DiffLI2D(nn.Module):
         if self.smoke is not None and self.coarse_residual is not None:
             start = self.smoke(F.avg_pool2d(copy, self.config.guide_zoom).float())
             return Veil(start.haze + haze, start.airlight, start.residual + self.coarse_residual(features))
-        airlight = cast(Tensor, airlight)[:, :, None, None]
+        airlight = cast(Tensor, airlight)
         if self.review is not None:
             haze, airlight = self.review(copy, features, haze, airlight)
         return Veil(haze, airlight, features.new_zeros(len(features), 3, 1, 1))

@@ -58,11 +58,14 @@ class GuideBranch(nn.Module):
         if self.airlight is not None:
             self.witness = nn.Linear(widths[-1], 1, bias=False)
             nn.init.zeros_(self.witness.weight)
+        self.glow = nn.Conv2d(widths[-1], 1, 1) if config.guide_glow else None
+        if self.glow is not None:
+            start_at(self.glow, 0.0)
         self.up = nn.ModuleList(upsample(b, a) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(local_blocks(width, config.guide_blocks) for width in widths[:-1])
 
     def forward(self, copy: Tensor, content: Tensor, haze: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the features and the airlight, before its sigmoid."""
+        """Return the features and the airlight, before its sigmoid, ``(B, 3, 1, 1)`` or ``(B, 3, S, S)``."""
         x = self.stem(copy if self.zoom == 1 else _summary(copy, self.zoom))
         if self.contrast is not None:
             x = x + self.contrast(local_contrast(F.avg_pool2d(copy, self.zoom)))
@@ -75,10 +78,12 @@ class GuideBranch(nn.Module):
         airlight = None
         if self.airlight is not None and self.witness is not None:
             cells = x.flatten(2).transpose(1, 2)  # (B, S/r S/r, 4 W)
-            airlight = (self.witness(cells).softmax(dim=1) * self.airlight(cells)).sum(dim=1)
+            airlight = (self.witness(cells).softmax(dim=1) * self.airlight(cells)).sum(dim=1)[:, :, None, None]
+            if self.glow is not None:
+                airlight = airlight + F.interpolate(self.glow(x), copy.shape[2] // self.zoom, mode="bilinear")
         for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
             x = blocks(up(x) + skip)
-        return x, airlight  # (B, W, S, S), (B, 3)
+        return x, airlight
 
 
 def local_contrast(guide: Tensor) -> Tensor:
@@ -105,13 +110,13 @@ class Review(nn.Module):
         start_at(self.change[-1], 0.0)
 
     def forward(self, copy: Tensor, features: Tensor, haze: Tensor, airlight: Tensor) -> tuple[Tensor, Tensor]:
-        """Correct the haze ``(B, 1, S, S)`` and the airlight ``(B, 3, 1, 1)`` of :class:`Veil`, in float32."""
+        """Correct the haze ``(B, 1, S, S)`` and the airlight, as `GuideBranch` gives it, in float32."""
         with torch.autocast(copy.device.type, enabled=False):
             haze, airlight, features = haze.float(), airlight.float(), features.float().mean(dim=(2, 3))
             colours = _summary(copy.float(), self.zoom)
             for _ in range(self.reviews):
                 left = _left(colours, transmission_from(haze), torch.sigmoid(airlight))
-                told = torch.cat((3 * (left - 0.5), airlight.flatten(1), features), dim=1)
+                told = torch.cat((3 * (left - 0.5), airlight.mean(dim=(2, 3)), features), dim=1)
                 change = self.change(told)[:, :, None, None]
                 airlight, haze = airlight + change[:, :3], haze + change[:, 3:]
         return haze, airlight
@@ -164,7 +169,7 @@ def bound_tint(airlight: Tensor, haze: Tensor, guide: Tensor) -> Tensor:
     times 1 - t. In the mean over the picture, weighted by the square of 1 - t, the scene's is not to be negative.
 
     Args:
-        airlight: ``(B, 3, 1, 1)``, before the sigmoid.
+        airlight: ``(B, 3, 1, 1)`` or ``(B, 3, S, S)``, before the sigmoid.
         haze: ``(B, 1, S, S)``, the logit of 1 - transmission.
         guide: ``(B, 3, S, S)``, the hazy picture.
     """

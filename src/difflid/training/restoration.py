@@ -19,6 +19,7 @@ from difflid.dehazer import Dehazer, DehazerConfig
 from difflid.errors import ConfigError, TrainingError
 from difflid.metrics import psnr
 from difflid.network import DiffLI2D, DiffLI2DConfig, LevelConfig, Scattering, restore
+from difflid.network.blocks import sample_at
 from difflid.prior import Prior, UNetPrior
 from difflid.prior.latents import TIMESTEPS
 from difflid.training.config import Amount, Count, LoopConfig, Natural, Part, Range, Share
@@ -52,10 +53,13 @@ class NetworkRecipe:
     guide_contrast: bool = DiffLI2DConfig.guide_contrast
     guide_smoke: bool = DiffLI2DConfig.guide_smoke
     guide_reviews: Natural = DiffLI2DConfig.guide_reviews
+    guide_glow: bool = DiffLI2DConfig.guide_glow
 
     def __post_init__(self) -> None:
-        if self.guide_smoke and self.guide_reviews:
-            raise ConfigError("network.guide_reviews corrects an airlight of the whole picture, guide_smoke has none")
+        if self.guide_smoke and (self.guide_reviews or self.guide_glow):
+            raise ConfigError(
+                "network.guide_reviews and guide_glow correct an airlight of the whole picture, guide_smoke has none"
+            )
         levels = self.widths, self.encoder_blocks, self.decoder_blocks, self.heads
         if len({len(each) for each in levels}) > 1:
             raise ConfigError(
@@ -133,7 +137,7 @@ class Truth(NamedTuple):
 
     clear: Tensor  # (B, 3, H, W)
     transmission: Tensor  # (B, 1, H, W)
-    airlight: Tensor  # (B, 3)
+    airlight: Tensor  # (B, 3, H, W)
     physics: Tensor  # (B,) 1 where transmission and airlight are known, else 0
 
 
@@ -234,7 +238,9 @@ class RestorationObjective:
             truth = Truth(
                 batch.clear,
                 batch.transmission,
-                batch.airlight.repeat_interleave(config.crops, 0),
+                sample_at(
+                    batch.airlight.repeat_interleave(config.crops, 0), batch.window, (config.crop, config.crop), 1
+                ),
                 batch.physics.repeat_interleave(config.crops, 0),
             )
             return self._error(seen, hazy, truth) + whole
@@ -243,7 +249,7 @@ class RestorationObjective:
         picture = picture_loss(self.config.losses, restore(hazy, seen), truth.clear)
         transmission = seen.transmission.nan_to_num()  # of what is no number `picture` tells, here it would be an error
         veil = F.binary_cross_entropy(transmission, truth.transmission, reduction="none")  # never saturates
-        off = (seen.airlight - truth.airlight[:, :, None, None]).abs()
+        off = (seen.airlight - truth.airlight).abs()
         colour = off * (1 - truth.transmission)  # shows only through the veil
         known = truth.physics[:, None, None, None]
         return picture + self.config.physics * ((known * veil).mean() + (known * colour).mean())

@@ -17,21 +17,21 @@ __all__ = ["start_from"]
 
 STEM = "guide.stem.weight"
 COARSE = {"coarse_haze.weight", "coarse_haze.bias"}  # count from elsewhere in smoke
-PARTS = "guide_zoom", "guide_contrast", "guide_smoke", "guide_reviews"  # which a network lacks by default
+PARTS = "guide_zoom", "guide_contrast", "guide_smoke", "guide_reviews", "guide_glow"  # which a network lacks by default
 DEPTHS = "guide_blocks", "guide_middle"  # of which a network can have more
 
 
 def start_from(name: str, model: nn.Module, settings: DehazerConfig, prior: UNetPrior) -> None:
     """Give ``model`` the weights of another one that has the recipe's prior and configuration.
 
-    Parts that the other one lacks start as in a new network; of its own, the levels and the reviews may be lacking in
+    Parts that the other one lacks start as in a new network; of its own, levels, reviews and glow may be lacking in
     the recipe. A guide branch that is wider, up to twice, or deeper gives what the other one gives, until it learns.
     """
     other = Dehazer.from_pretrained(name)
     weights, before, network = other.network.state_dict(), other.config.network, settings.network
     new = [key for key in PARTS if getattr(before, key) == getattr(DiffLI2DConfig, key)]
     new += [] if before.levels else ["levels"]
-    free = new + [key for key in ("levels", "guide_reviews") if not getattr(network, key)]
+    free = new + [key for key in ("levels", "guide_reviews", "guide_glow") if not getattr(network, key)]
     free += [key for key in DEPTHS if getattr(before, key) <= getattr(network, key)]
     if before.guide_width <= network.guide_width <= 2 * before.guide_width:
         free.append("guide_width")
