@@ -9,7 +9,7 @@ from difflid.errors import ModelError
 
 __all__ = ["DEFAULT", "embedded_models", "find_model", "find_prior", "upload_model"]
 
-DEFAULT = "difflid-v9"
+DEFAULT = "difflid-v10"
 _WEIGHTS = Path(__file__).resolve().parent / "weights"
 _PRIOR = "prior"  # folder in a model folder; the embedded models share one, beside them
 _FILES = ["README.md", "config.json", "model.safetensors", "prior/config.json", "prior/model.safetensors"]
