@@ -210,6 +210,8 @@ def test_pictures_are_bound_alone_and_without_haze_there_is_no_harm() -> None:
     torch.testing.assert_close(together, torch.cat(alone))
     assert not torch.allclose(together[0], together[1])
     assert bound_tint(airlights, torch.full_like(haze, -30.0), pictures).isfinite().all()
+    maps = airlights.expand(-1, -1, *haze.shape[2:])
+    torch.testing.assert_close(bound_tint(maps, haze, pictures), together.expand_as(maps))
 
 
 def test_haze_and_transmission_are_one_to_one() -> None:
