@@ -104,11 +104,13 @@ def draw_haze(depth: Array | None, rng: np.random.Generator, *, clear_share: flo
     airlight = _draw_airlight(rng, dim=0.5 if kind == "smoke" else 0.12)
     linear = bool(rng.random() < 0.15)
     angstrom = rng.uniform(0.0, 1.5) if rng.random() < 0.2 else 0.0
+    glow: Array | None
     if kind == "smoke":
-        lamps = _draw_glow(rng, slope=0.4, spread=rng.uniform(0.0, 0.25))
-        return Haze(_bounded(_smoke(depth, shape, rng)), airlight, linear, angstrom, lamps)
-    optical = _scene(depth, shape, rng) if kind == "scene" else _veil(depth, shape, rng)
-    glow = _draw_glow(rng, slope=0.2) if rng.random() < 0.6 else None
+        glow = _draw_glow(rng, slope=0.4, spread=rng.uniform(0.0, 0.25))
+        optical = _smoke(depth, shape, rng)
+    else:
+        optical = _scene(depth, shape, rng) if kind == "scene" else _veil(depth, shape, rng)
+        glow = _draw_glow(rng, slope=0.2) if rng.random() < 0.6 else None
     return Haze(_bounded(optical), airlight, linear, angstrom, glow)
 
 

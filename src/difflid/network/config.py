@@ -29,4 +29,4 @@ class DiffLI2DConfig:
     guide_contrast: bool = False  # the guide branch also sees the local contrast
     guide_smoke: bool = False  # the coarse haze starts as smoke: the airlight is the local mean, with a coarse residual
     guide_reviews: int = 0  # how often what the haze leaves is looked at as a whole, to correct airlight and density
-    guide_glow: bool = False  # the airlight may be brighter in one place than in another, as smoke is lit
+    guide_glow: bool = False  # the airlight may be brighter in one latent cell than in another, as smoke is lit
